@@ -73,6 +73,6 @@ class PoseSet:
             start = stop
         index = np.concatenate(rows)
         # Whole subjects that lie side by side stay what they are: a view of the memory-mapped cache.
-        gapless = len(index) > 0 and index[-1] - index[0] + 1 == len(index)
+        gapless = len(index) > 0 and bool(np.all(np.diff(index) == 1))
         picked = slice(index[0], index[-1] + 1) if gapless else index
         return PoseSet(self.keypoints[picked], self.positions[picked], tuple(chosen))
