@@ -43,7 +43,7 @@ def _mirror() -> np.ndarray:
 MIRROR = _mirror()
 """Joint order after left and right are exchanged: ``mirrored = pose[..., MIRROR, :]``."""
 
-# Limbs from the trunk outwards. The order is the network's: see IPC in model/htnet.py.
+# Limbs from the trunk outwards, in the order of the tokens of IPC in model/htnet.py.
 RIGHT_LEG, LEFT_LEG = (1, 2, 3), (4, 5, 6)
 LEFT_ARM, RIGHT_ARM = (11, 12, 13), (14, 15, 16)
 

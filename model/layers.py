@@ -1,0 +1,91 @@
+"""Small layers that the three levels of HTNet share."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
+    """Zeroes whole samples of a residual branch, and scales the others so that the mean stays.
+
+    Stochastic depth: Huang et al., *Deep Networks with Stochastic Depth*, ECCV 2016.
+
+    Args:
+        x: (B, ...) output of the branch.
+        rate: Probability that a sample is dropped, in [0, 1).
+        training: Without it, x is returned as it is.
+    """
+    if rate == 0 or not training:
+        return x
+    keep = 1 - rate
+    mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)  # (B, 1, ...)
+    return x * mask.div_(keep)
+
+
+class DropPath(nn.Module):
+    """``drop_path`` as a layer."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        if not 0 <= rate < 1:
+            raise ValueError(f"rate must lie in [0, 1), got {rate}")
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        return drop_path(x, self.rate, self.training)
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate:g}"
+
+
+class Mlp(nn.Module):
+    """Linear, GELU, dropout, linear, dropout on the last dimension."""
+
+    def __init__(self, channels: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels, hidden)
+        self.fc2 = nn.Linear(hidden, channels)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(self.fc2(self.drop(F.gelu(self.fc1(x)))))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over joints (Vaswani et al., *Attention Is All You Need*, NeurIPS 2017)."""
+
+    def __init__(self, channels: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(channels, channels * 3)
+        self.proj = nn.Linear(channels, channels)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, J, C) to (B, J, C)."""
+        B, J, C = x.shape
+        qkv = self.qkv(x).view(B, J, 3, self.heads, C // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # 3 x (B, heads, J, C / heads)
+        mixed = F.scaled_dot_product_attention(query, key, value)  # (B, heads, J, C / heads)
+        mixed = mixed.transpose(1, 2).reshape(B, J, C)  # (B, J, C)
+        return self.drop(self.proj(mixed))
+
+
+def joined_conv(tokens: Tensor, conv: nn.Conv1d) -> Tensor:
+    """A ``Conv1d`` over joints whose stride is its kernel: each run of K joints becomes one token.
+
+    Without overlap it is one matrix product on the joints of a part laid side by side, which spares the two
+    transposes that the convolution's channel order would ask for.
+
+    Args:
+        tokens: (B, P * K, C) joints, part after part.
+        conv: Convolution from C channels, with kernel and stride K.
+
+    Returns:
+        (B, P, C') one token a part.
+    """
+    B, _, C = tokens.shape
+    K = conv.kernel_size[0]
+    weight = conv.weight.transpose(1, 2).reshape(-1, K * C)  # (C', C, K) -> (C', K * C)
+    return F.linear(tokens.reshape(B, -1, K * C), weight, conv.bias)  # (B, P, C')
