@@ -1,0 +1,258 @@
+"""Averages of the metrics that ``common/metrics.py`` gives per pose: a dictionary, text tables, a CSV file.
+
+Two averages are in use, and people mix them. The frame-wise one is the mean over all poses. The action-wise
+one, the protocol's, is the mean over the poses of each action first, then over the actions.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from common.files import write_bytes
+from common.sequences import Sequence
+from common.skeleton import JOINT_NAMES, NUM_JOINTS, PDOF
+
+METRIC_UNITS = {
+    "P1": "mm",
+    "P2": "mm",
+    "P3": "mm",
+    "MPJVE": "mm from one row to the next",
+    "PCK": "share of joints nearer than 150 mm, 0 to 1",
+    "AUC": "mean PCK of 0 to 150 mm, 0 to 1",
+    "bone_length": "mm",
+    "symmetry": "mm",
+}
+PDOF_GROUPS = ("torso", "PDoF 1", "PDoF 2", "PDoF 3 (end joints)")
+GROUPINGS = {"per_action": "action_name", "per_subject": "subject", "per_camera": "camera"}
+"""Which attribute the sequences of a group have in common."""
+
+
+def summarize(
+    scores: dict[str, np.ndarray], sequences: Iterable[Sequence], *, seed: int = 0, resamples: int = 1000
+) -> dict[str, Any]:
+    """Averages of per-pose values, ready for JSON; None where there is nothing to average.
+
+    - "average": the action-wise and the frame-wise mean of every metric.
+    - "interval_95": [low, high] of each of them, from a percentile bootstrap over whole sequences; None for
+      a single sequence. It takes the cameras of a take for independent, and knows of no other subjects.
+    - "per_action" (both takes as one), "per_subject", "per_camera": means over the poses that each has.
+    - "per_joint": mean error of each joint (as P1) over all poses. "per_pdof": their means over groups of
+      joints; all 17 belong to one, so that "torso" includes the root, whose error is always 0.
+
+    NaN is left out: the MPJVE of the first pose of a sequence.
+
+    Args:
+        scores: What ``common.metrics.score`` returns: (N,) arrays, and (N, 17) "joint_errors"; mm.
+        sequences: The runs of rows; together they cover all N.
+        seed: Seed of the bootstrap.
+        resamples: Number of times that the bootstrap draws.
+
+    Raises:
+        ValueError: If the sequences do not cover the rows of ``scores``.
+    """
+    sequences = list(sequences)
+    names = [name for name in scores if name != "joint_errors"]
+    sums, counts = _per_sequence(np.stack([scores[name] for name in names], axis=1), sequences)
+    average, interval = _bootstrap(sums, counts, sequences, seed, resamples)
+    joints = np.mean(scores["joint_errors"], axis=0)
+    if joints.shape != (NUM_JOINTS,):
+        raise ValueError(f"expected errors of {NUM_JOINTS} joints, found {joints.shape}: see metrics.score")
+    pdof = [joints[np.equal(PDOF, group)].mean() for group in range(len(PDOF_GROUPS))]
+    return {
+        "metric units": {name: METRIC_UNITS.get(name, "not stated") for name in names},
+        "poses": sum(map(len, sequences)),
+        "sequences": len(sequences),
+        "average": {kind: _named(names, means) for kind, means in average.items()},
+        "interval_95": {kind: dict(zip(names, bounds)) for kind, bounds in interval.items()},
+        **{grouping: _grouped(grouping, names, sums, counts, sequences) for grouping in GROUPINGS},
+        "per_joint": _named(JOINT_NAMES, joints),
+        "per_pdof": _named(PDOF_GROUPS, pdof),
+    }
+
+
+def paired_difference(
+    values_a: np.ndarray,
+    values_b: np.ndarray,
+    sequences: Iterable[Sequence],
+    *,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> dict[str, Any]:
+    """Mean of a - b over the same poses, with its interval: below 0, a has the lower values.
+
+    Args:
+        values_a: (N,) one metric of one run; a pose that is NaN in either is left out.
+        values_b: (N,) the same metric of another run.
+        sequences: The runs of rows; together they cover all N.
+        seed: Seed of the bootstrap.
+        resamples: Number of times that the bootstrap draws.
+
+    Returns:
+        "difference" and "interval_95" ([low, high]), both action-wise and frame-wise, and the number of
+        "poses" and "sequences".
+
+    Raises:
+        ValueError: If the values are not of the same poses.
+    """
+    sequences = list(sequences)
+    if np.ndim(values_a) != 1 or np.shape(values_a) != np.shape(values_b):
+        raise ValueError(
+            f"expected one value per pose for the same poses, found {np.shape(values_a)} and "
+            f"{np.shape(values_b)}: score both runs on the same rows"
+        )
+    sums, counts = _per_sequence(np.subtract(values_a, values_b)[:, None], sequences)
+    average, interval = _bootstrap(sums, counts, sequences, seed, resamples)
+    return {
+        "difference": {kind: _number(means[0]) for kind, means in average.items()},
+        "interval_95": {kind: bounds[0] for kind, bounds in interval.items()},
+        "poses": int(counts.sum()),
+        "sequences": len(sequences),
+    }
+
+
+def action_table(summary: dict[str, Any], metrics: tuple[str, ...] = ("P1", "P2")) -> str:
+    """Plain text: a row per action and one for each average, a column for each of the metrics (mm)."""
+    rows = dict(summary["per_action"])
+    rows["average (action-wise)"] = summary["average"]["action_wise"]
+    rows["average (frame-wise)"] = summary["average"]["frame_wise"]
+    cells = [[name, *(_text(row[metric]) for metric in metrics)] for name, row in rows.items()]
+    return _table([["action", *(f"{metric} (mm)" for metric in metrics)], *cells])
+
+
+def average_table(summary: dict[str, Any]) -> str:
+    """Plain text: a row per metric with both averages and their intervals."""
+    table = [["metric", "action-wise", "95 % interval", "frame-wise", "95 % interval", "unit"]]
+    for metric, unit in summary["metric units"].items():
+        row, decimals = [metric], 2 if unit.startswith("mm") else 4
+        for kind in ("action_wise", "frame_wise"):
+            bounds = summary["interval_95"][kind][metric] or [None, None]
+            row.append(_text(summary["average"][kind][metric], decimals))
+            row.append(" to ".join(_text(bound, decimals) for bound in bounds))
+        table.append([*row, unit])
+    return _table(table)
+
+
+def joint_table(summary: dict[str, Any]) -> str:
+    """Plain text: the mean error of each joint and of each PDoF group."""
+    rows = {**summary["per_joint"], **summary["per_pdof"]}
+    return _table([["joint", "error (mm)"], *([name, _text(error)] for name, error in rows.items())])
+
+
+def write_csv(path: str | os.PathLike[str], summary: dict[str, Any]) -> None:
+    """Writes a summary as a table, a row per group and average; the file appears whole or not at all.
+
+    Joints and PDoF groups have their error in the column P1. What is not known is an empty cell.
+    """
+    metrics = list(summary["metric units"])
+    rows = [["group", "name", "poses", "sequences", *metrics]]
+    size = [summary["poses"], summary["sequences"]]
+    for kind, means in summary["average"].items():
+        rows.append(["average", kind, *size, *(means[metric] for metric in metrics)])
+        for end, which in enumerate(("low", "high")):
+            bounds = [summary["interval_95"][kind][metric] or [None, None] for metric in metrics]
+            rows.append([f"interval_95 {which}", kind, *size, *(pair[end] for pair in bounds)])
+    for group in GROUPINGS:
+        for name, row in summary[group].items():
+            rows.append([group, name, *(row[column] for column in rows[0][2:])])
+    for group in ("per_joint", "per_pdof"):
+        for name, error in summary[group].items():
+            rows.append([group, name, *size, *(error if metric == "P1" else None for metric in metrics)])
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_bytes(path, text.getvalue().encode())
+
+
+def _per_sequence(values: np.ndarray, sequences: list[Sequence]) -> tuple[np.ndarray, np.ndarray]:
+    """Sums and counts (S, M) of the M metrics (N, M) in each of the S sequences, NaN left out."""
+    rows = sum(map(len, sequences))
+    if not sequences or rows != len(values) or max(sequence.stop for sequence in sequences) > rows:
+        raise ValueError(
+            f"expected sequences that cover all {len(values)} poses, found {len(sequences)} sequences "
+            f"of {rows} poses: pass the sequences of the set that was scored"
+        )
+    runs = [values[sequence.start : sequence.stop] for sequence in sequences]
+    counts = np.stack([np.sum(~np.isnan(run), axis=0) for run in runs])
+    return np.stack([np.nansum(run, axis=0) for run in runs]), counts
+
+
+def _means(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Sums over counts, NaN where nothing was counted."""
+    return np.divide(sums, counts, out=np.full(np.shape(sums), np.nan), where=counts > 0)
+
+
+def _members(grouping: str, sequences: list[Sequence]) -> dict[str, list[int]]:
+    """Which sequences belong to each group of a grouping, the groups in order."""
+    keys = [getattr(sequence, GROUPINGS[grouping]) for sequence in sequences]
+    return {str(key): [i for i, own in enumerate(keys) if own == key] for key in sorted(set(keys))}
+
+
+def _grouped(
+    grouping: str, names: list[str], sums: np.ndarray, counts: np.ndarray, sequences: list[Sequence]
+) -> dict[str, dict[str, Any]]:
+    return {
+        group: {
+            "poses": sum(len(sequences[i]) for i in own),
+            "sequences": len(own),
+            **_named(names, _means(sums[own].sum(axis=0), counts[own].sum(axis=0))),
+        }
+        for group, own in _members(grouping, sequences).items()
+    }
+
+
+def _averages(
+    weights: np.ndarray, sums: np.ndarray, counts: np.ndarray, actions: list[list[int]]
+) -> dict[str, np.ndarray]:
+    """Both means (R, M) for R ways (R, S) to count each of the S sequences."""
+    per_action = [_means(weights[:, own] @ sums[own], weights[:, own] @ counts[own]) for own in actions]
+    # A draw may miss an action altogether: the mean is over those that it has.
+    present = ~np.isnan(per_action)  # (A, R, M)
+    return {
+        "action_wise": _means(np.where(present, per_action, 0).sum(axis=0), present.sum(axis=0)),
+        "frame_wise": _means(weights @ sums, weights @ counts),
+    }
+
+
+def _bootstrap(
+    sums: np.ndarray, counts: np.ndarray, sequences: list[Sequence], seed: int, resamples: int
+) -> tuple[dict[str, np.ndarray], dict[str, list]]:
+    """Both means (M,), and their 95 % intervals from whole sequences drawn with replacement."""
+    size = len(sequences)
+    actions = list(_members("per_action", sequences).values())
+    drawn = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=resamples)
+    means = _averages(np.ones((1, size)), sums, counts, actions)
+    spread = _averages(drawn, sums, counts, actions)
+    intervals = {kind: [_interval(column, size) for column in spread[kind].T] for kind in spread}
+    return {kind: mean[0] for kind, mean in means.items()}, intervals
+
+
+def _interval(values: np.ndarray, size: int) -> list[float] | None:
+    values = values[~np.isnan(values)]
+    return np.percentile(values, [2.5, 97.5]).tolist() if size > 1 and len(values) else None
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _named(names: Iterable[str], values: Iterable[float]) -> dict[str, float | None]:
+    return dict(zip(names, map(_number, values)))
+
+
+def _text(value: float | None, decimals: int = 2) -> str:
+    return "-" if value is None else f"{value:.{decimals}f}"
+
+
+def _table(rows: list[list[str]]) -> str:
+    """Rows of text under each other, the first column to the left and numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    padded = [
+        [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]
+        for row in rows
+    ]
+    return "\n".join("  ".join(row) for row in padded)

@@ -1,0 +1,209 @@
+"""Averages of per-pose values: by hand where it can be done, by simulation for the intervals."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from common import metrics, summary
+from common.files import write_json
+from common.sequences import Sequence
+from common.skeleton import JOINT_NAMES
+
+
+def make_sequences(*takes):
+    """Sequences one after another from (subject, action, camera, number of poses)."""
+    sequences, row = [], 0
+    for subject, action, camera, size in takes:
+        stop = row + size
+        sequences.append(Sequence(subject, action, camera, row, stop, (1.0, 1.0, 0.0, 0.0), (1000, 1000)))
+        row = stop
+    return sequences
+
+
+SMALL = make_sequences(("S9", "Walking", 0, 2), ("S9", "Walking 1", 1, 1), ("S11", "Eating", 0, 1))
+
+
+@pytest.fixture
+def small_scores():
+    """P1 of 10, 20, 60 (Walking) and 70 (Eating); MPJVE known for the second pose alone."""
+    p1 = np.array([10.0, 20.0, 60.0, 70.0])
+    return {
+        "P1": p1,
+        "MPJVE": np.array([np.nan, 4.0, np.nan, np.nan]),
+        "joint_errors": np.outer(p1, np.arange(17)),
+    }
+
+
+@pytest.fixture
+def scored():
+    """Scores of random poses and their 24 sequences."""
+    rng = np.random.default_rng(3)
+    actions = ("Sitting", "Sitting 2", "Photo")
+    takes = [(s, a, c, 5 + c) for s in ("S9", "S11") for a in actions for c in range(4)]
+    sequences = make_sequences(*takes)
+    target = rng.normal(scale=300, size=(sequences[-1].stop, 17, 3))
+    predicted = target + rng.normal(scale=50, size=target.shape)
+    return metrics.score(predicted, target, sequences), sequences
+
+
+def test_averages_by_hand(small_scores):
+    found = summary.summarize(small_scores, SMALL)
+    assert found["average"]["frame_wise"]["P1"] == pytest.approx(40)
+    assert found["average"]["action_wise"]["P1"] == pytest.approx(50)  # Walking 30, Eating 70
+    assert list(found["per_action"]) == ["Eating", "Walking"]
+    assert found["per_action"]["Walking"] == {"poses": 3, "sequences": 2, "P1": pytest.approx(30), "MPJVE": 4}
+    assert found["per_subject"]["S9"]["P1"] == pytest.approx(30)
+    assert found["per_camera"]["0"]["P1"] == pytest.approx(100 / 3)
+    assert (found["poses"], found["sequences"]) == (4, 3)
+    assert found["metric units"]["P1"] == "mm"
+
+
+def test_velocity_leaves_out_first_poses(small_scores):
+    found = summary.summarize(small_scores, SMALL)
+    assert found["average"] == {
+        "action_wise": {"P1": pytest.approx(50), "MPJVE": 4},
+        "frame_wise": {"P1": pytest.approx(40), "MPJVE": 4},
+    }
+    assert found["per_action"]["Eating"]["MPJVE"] is None
+
+
+def test_joints_and_their_groups(small_scores):
+    found = summary.summarize(small_scores, SMALL)
+    assert tuple(found["per_joint"]) == JOINT_NAMES
+    assert found["per_joint"]["right_ankle"] == pytest.approx(3 * 40)
+    assert found["per_pdof"] == {
+        "torso": pytest.approx(40 * np.mean([0, 7, 8, 9, 10])),
+        "PDoF 1": pytest.approx(40 * np.mean([1, 4, 11, 14])),
+        "PDoF 2": pytest.approx(40 * np.mean([2, 5, 12, 15])),
+        "PDoF 3 (end joints)": pytest.approx(40 * np.mean([3, 6, 13, 16])),
+    }
+
+
+def test_averages_equal_plain_means(scored):
+    scores, sequences = scored
+    found = summary.summarize(scores, sequences)
+    action = np.concatenate([[s.action_name] * len(s) for s in sequences])
+    for name in found["metric units"]:
+        per_action = [np.nanmean(scores[name][action == own]) for own in ("Photo", "Sitting")]
+        assert found["average"]["action_wise"][name] == pytest.approx(np.mean(per_action))
+        assert found["average"]["frame_wise"][name] == pytest.approx(np.nanmean(scores[name]))
+
+
+def test_the_same_seed_draws_the_same(scored):
+    first, again = summary.summarize(*scored, seed=1), summary.summarize(*scored, seed=1)
+    assert first == again
+    assert first["interval_95"] != summary.summarize(*scored, seed=2)["interval_95"]
+
+
+def test_one_sequence_has_no_interval(small_scores):
+    one = {name: values[:2] for name, values in small_scores.items()}
+    found = summary.summarize(one, SMALL[:1])
+    assert found["average"]["frame_wise"]["P1"] == pytest.approx(15)
+    assert found["interval_95"]["frame_wise"]["P1"] is None
+
+
+def simulated(rng, count, mean):
+    """One value for each pose of ``count`` sequences: poses of a sequence go up and down together."""
+    sequences = make_sequences(*(("S9", f"Walking {i}", 0, 10) for i in range(count)))
+    level = np.repeat(rng.normal(mean, 5, size=count), 10)
+    return level + rng.normal(size=10 * count), sequences
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(100):
+        values, sequences = simulated(rng, 40, mean=-3)
+        found = summary.paired_difference(values, np.zeros_like(values), sequences, resamples=400)
+        low, high = found["interval_95"]["frame_wise"]
+        hits += low < -3 < high
+        assert low < found["difference"]["frame_wise"] < high
+    # An interval over poses instead of sequences would be three times too narrow and hit about half the time.
+    assert 85 <= hits <= 100
+
+
+def test_intervals_shrink_with_more_sequences():
+    rng = np.random.default_rng(0)
+    widths = []
+    for count in (25, 400):
+        values, sequences = simulated(rng, count, mean=0)
+        low, high = summary.paired_difference(values, 0 * values, sequences)["interval_95"]["action_wise"]
+        widths.append(high - low)
+    assert widths[0] / widths[1] == pytest.approx(4, rel=0.4)
+
+
+def test_paired_difference_by_hand(small_scores):
+    worse = small_scores["P1"] + [1, 2, 3, 8]
+    found = summary.paired_difference(small_scores["P1"], worse, SMALL)
+    assert found["difference"] == {"action_wise": pytest.approx(-5), "frame_wise": pytest.approx(-3.5)}
+    assert found["interval_95"]["frame_wise"][1] <= 0
+    assert (found["poses"], found["sequences"]) == (4, 3)
+
+
+def test_paired_difference_sees_what_separate_intervals_do_not():
+    rng = np.random.default_rng(0)
+    values, sequences = simulated(rng, 40, mean=50)
+    better = values - 0.2 + rng.normal(scale=0.1, size=values.shape)
+    low, high = summary.paired_difference(better, values, sequences)["interval_95"]["frame_wise"]
+    assert -0.25 < low < high < -0.15
+
+
+def test_paired_difference_leaves_out_nan(small_scores):
+    found = summary.paired_difference(small_scores["MPJVE"], np.ones(4), SMALL)
+    assert found["difference"]["frame_wise"] == 3 and found["poses"] == 1
+
+
+def test_mismatches_are_refused(small_scores):
+    with pytest.raises(ValueError, match=r"found \(4,\) and \(3,\)"):
+        summary.paired_difference(np.ones(4), np.ones(3), SMALL)
+    with pytest.raises(ValueError, match="all 4 poses, found 2 sequences of 3 poses"):
+        summary.summarize(small_scores, SMALL[:2])
+    with pytest.raises(ValueError, match="all 4 poses, found 0 sequences"):
+        summary.summarize(small_scores, [])
+    with pytest.raises(ValueError, match=r"errors of 17 joints, found \(16,\)"):
+        summary.summarize({**small_scores, "joint_errors": np.ones((4, 16))}, SMALL)
+
+
+def test_action_table(scored):
+    found = summary.summarize(*scored)
+    lines = summary.action_table(found).splitlines()
+    assert lines[0].split() == ["action", "P1", "(mm)", "P2", "(mm)"]
+    assert [line.split("  ")[0] for line in lines[1:]] == [
+        "Photo",
+        "Sitting",
+        "average (action-wise)",
+        "average (frame-wise)",
+    ]
+    for line, kind in zip(lines[3:], ("action_wise", "frame_wise")):
+        means = found["average"][kind]
+        assert line.split()[2:] == [f"{means['P1']:.2f}", f"{means['P2']:.2f}"]
+
+
+def test_tables_show_what_is_not_known_as_a_dash(small_scores):
+    found = summary.summarize(small_scores, SMALL)
+    assert summary.action_table(found, ("MPJVE",)).splitlines()[1].split() == ["Eating", "-"]
+    one = summary.summarize({name: values[:2] for name, values in small_scores.items()}, SMALL[:1])
+    assert "- to -" in summary.average_table(one)
+    assert "right_ankle" in summary.joint_table(found) and "120.00" in summary.joint_table(found)
+
+
+def test_json_reads_back(tmp_path, small_scores):
+    found = summary.summarize(small_scores, SMALL)
+    write_json(tmp_path / "summary.json", found)  # refuses NaN
+    assert json.loads((tmp_path / "summary.json").read_text()) == found
+
+
+def test_csv_has_every_figure(tmp_path, scored):
+    found = summary.summarize(*scored)
+    summary.write_csv(tmp_path / "summary.csv", found)
+    with open(tmp_path / "summary.csv", newline="") as file:
+        rows = {(row["group"], row["name"]): row for row in csv.DictReader(file)}
+    assert float(rows["average", "action_wise"]["P2"]) == found["average"]["action_wise"]["P2"]
+    high = found["interval_95"]["frame_wise"]["AUC"][1]
+    assert float(rows["interval_95 high", "frame_wise"]["AUC"]) == high
+    assert float(rows["per_action", "Photo"]["MPJVE"]) == found["per_action"]["Photo"]["MPJVE"]
+    assert int(rows["per_camera", "2"]["sequences"]) == 6
+    assert float(rows["per_joint", "head"]["P1"]) == found["per_joint"]["head"]
+    assert rows["per_pdof", "torso"]["P2"] == ""
