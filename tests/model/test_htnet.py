@@ -99,7 +99,7 @@ def test_drop_path_drops_whole_samples_and_keeps_the_mean() -> None:
     dropped = drop_path(torch.ones(20_000, 3, 2), 0.3, training=True)
     per_sample = dropped.flatten(1)
     assert (per_sample == per_sample[:, :1]).all()
-    assert set(per_sample[:, 0].unique().tolist()) == {0.0, pytest.approx(1 / 0.7)}
+    assert per_sample[:, 0].unique().tolist() == pytest.approx([0, 1 / 0.7])
     assert (per_sample[:, 0] == 0).float().mean().item() == pytest.approx(0.3, abs=0.01)
 
 
@@ -155,6 +155,6 @@ def test_the_arms_of_the_limb_branch_are_not_crossed(filled: HTNet) -> None:
     ipc = filled.Hiremixer.blocks[0].ipc
     x = draw(1, (1, 17, 80))
     changed = x.clone()
-    changed[0, 12] += 1
+    changed[0, 12] += draw(2, (80,))
     moved = (ipc(x) - ipc(changed)).abs().amax(dim=(0, 2)) > 1e-6
     assert moved.nonzero().flatten().tolist() == [12, 13]
