@@ -15,8 +15,8 @@ Network = TypeVar("Network", bound=nn.Module)
 def fill(module: Network, seed: int = 0, scale: float = 0.05) -> Network:
     """Fills a network in place, so that two with the same names hold the same numbers on any machine.
 
-    Biases, running means and matrices are normal with deviation ``scale``, weights of norms 1 plus that, running
-    variances 1 plus its absolute value, kernels of 2D convolutions normal with variance 0.5 / fan-in.
+    Biases, running means and matrices are normal with deviation ``scale``, weights of norms 1 plus that,
+    running variances 1 plus its absolute value, kernels of 2D convolutions normal with variance 0.5 / fan-in.
     """
     for name, tensor in module.state_dict().items():
         if tensor.is_floating_point():
@@ -29,7 +29,7 @@ def _draw(name: str, shape: tuple[int, ...], seed: int, scale: float) -> np.ndar
     values = generator.standard_normal(shape).astype(np.float32) * scale
     if len(shape) == 4:
         fan_in = shape[1] * shape[2] * shape[3]
-        # Two roundings, by scale and by this factor, as in the weights that the reference figures were made with.
+        # Scaled twice, to round as the weights did that the reference figures were made with.
         values *= np.float32((0.5 / fan_in) ** 0.5 / scale)
     if name.endswith("running_var"):
         return np.abs(values) + 1
