@@ -99,7 +99,7 @@ def project(points: np.ndarray, camera: Camera) -> np.ndarray:
     """Projects camera-space points (..., 3) in metres to pixels (..., 2), lens distortion included.
 
     Radial and tangential terms follow VideoPose3D (Pavllo et al., CVPR 2019), which made the field's
-    key point files; the textbook form of the tangential term differs from it by less than 0.2 px.
+    key point files; the textbook form of the tangential term differs from it by up to about 1 px.
     """
     plane = points[..., :2] / points[..., 2:]
     radius2 = np.sum(plane**2, axis=-1, keepdims=True)

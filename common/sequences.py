@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -63,6 +64,10 @@ class PoseSet:
     def __len__(self) -> int:
         return len(self.keypoints)
 
+    def __str__(self) -> str:
+        subjects = dict.fromkeys(sequence.subject for sequence in self.sequences)
+        return f"{', '.join(subjects)} ({len(self)} poses in {len(self.sequences)} sequences)"
+
     def select(self, sequences: Iterable[Sequence], step: int = 1) -> PoseSet:
         """A new set of every ``step``-th row of the given runs of this set's rows."""
         chosen, rows, start = [], [np.empty(0, dtype=np.int64)], 0
@@ -76,3 +81,36 @@ class PoseSet:
         gapless = len(index) > 0 and bool(np.all(np.diff(index) == 1))
         picked = slice(index[0], index[-1] + 1) if gapless else index
         return PoseSet(self.keypoints[picked], self.positions[picked], tuple(chosen))
+
+    def subjects(self, names: Iterable[str]) -> PoseSet:
+        """The rows of some subjects alone."""
+        wanted = set(names)
+        return self.select(sequence for sequence in self.sequences if sequence.subject in wanted)
+
+
+def thinned(
+    poses: PoseSet, *, actions: Iterable[str] | None = None, downsample: int = 1, subset: float = 1.0
+) -> PoseSet:
+    """A part of the poses: some actions, every so many frames, a stretch of each take.
+
+    The stretch of a take is the same in all cameras; where it lies follows from the take's name alone, so
+    that every run with the same ``subset`` sees the same frames.
+
+    Args:
+        poses: All poses.
+        actions: Names of actions without take numbers; every action when None.
+        downsample: Keep one frame of so many.
+        subset: Share of each take's frames that is kept, in one piece, at least one frame.
+    """
+    chosen = []
+    wanted = None if actions is None else set(actions)
+    for sequence in poses.sequences:
+        if wanted is not None and sequence.action_name not in wanted:
+            continue
+        length = max(1, round(len(sequence) * subset))
+        take = f"{sequence.subject}/{sequence.action}".encode()
+        offset = zlib.crc32(take) % (len(sequence) - length + 1)
+        start = sequence.start + offset
+        first_frame = sequence.first_frame + offset * sequence.step
+        chosen.append(replace(sequence, start=start, stop=start + length, first_frame=first_frame))
+    return poses.select(chosen, step=downsample)
