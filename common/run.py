@@ -1,0 +1,83 @@
+"""A run's folder: its options, its log, and the way back into it."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from argparse import Namespace
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from common import checkpoint
+from common.errors import UserError
+from common.files import write_json
+
+
+@contextmanager
+def opened(folder: Path, options: dict[str, Any], *, data: str, resume: bool) -> Iterator[None]:
+    """Makes a run's folder, or opens it again, and keeps a log in it while the block runs.
+
+    Args:
+        folder: The run's folder.
+        options: All options of the run, plain values.
+        data: Fingerprint of the data that the run learns from.
+        resume: Go on in a folder that holds a run.
+
+    Raises:
+        UserError: A new run would write over an old one, or the data changed since the run began.
+    """
+    saved = checkpoint.read_options(folder) or {}
+    if resume and saved.get("data") != data:
+        raise UserError(f"--resume: the data are not those that {folder} was begun with; start a new run, -n")
+    if not resume and any(folder.glob("*.pth")):
+        raise UserError(f"{folder} already holds a run: go on with it by --resume, or choose another -n")
+    folder.mkdir(parents=True, exist_ok=True)
+    for left_behind in folder.glob(".*.tmp"):  # by a process that was killed while it wrote
+        left_behind.unlink()
+    write_json(
+        folder / checkpoint.OPTIONS,
+        {"options": options, "data": data, "versions": saved.get("versions") if resume else _versions()},
+    )
+    handler = logging.FileHandler(folder / "train.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y/%m/%d %H:%M:%S"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+def resumed(folder: Path, args: Namespace, given: dict[str, Any], free: Iterable[str]) -> Namespace:
+    """The options of the run in a folder, changed by those given now.
+
+    Args:
+        folder: The run's folder.
+        args: The command line with its defaults, for options that the run does not know yet.
+        given: The options that the command line names.
+        free: Options that may differ from the run's.
+
+    Raises:
+        UserError: The folder holds no run, or an option given now contradicts the run's.
+    """
+    saved = (checkpoint.read_options(folder) or {}).get("options")
+    if not isinstance(saved, dict):
+        raise UserError(f"--resume: {folder / checkpoint.OPTIONS} is not there or damaged; is -n right?")
+    for name in sorted(given.keys() - set(free)):
+        if name in saved and given[name] != saved[name]:
+            raise UserError(
+                f"--resume: {folder} was begun with --{name} {saved[name]}, not {given[name]}: "
+                "leave the option away, or start a new run, -n"
+            )
+    # Where the run lies is where it was found, even if it was somewhere else when it began.
+    known = {name: value for name, value in saved.items() if name in vars(args) and name != "checkpoint_dir"}
+    return Namespace(**{**vars(args), **known, **given})
+
+
+def _versions() -> dict[str, str]:
+    import numpy
+    import torch
+
+    return {"python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__}

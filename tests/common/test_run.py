@@ -1,0 +1,139 @@
+"""A run's folder: never written over, never mixed, and open to go on."""
+
+from __future__ import annotations
+
+import json
+import logging
+from argparse import Namespace
+
+import numpy as np
+import pytest
+import torch
+
+from common import run
+from common.errors import UserError
+
+FREE = {"nepoch", "device", "resume"}
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """The folder of a run that has written a checkpoint."""
+    folder = tmp_path / "ckpt" / "a"
+    with run.opened(folder, {"lr": 0.1, "nepoch": 3, "name": "a"}, data="1234", resume=False):
+        (folder / "last.pth").write_bytes(b"")
+    return folder
+
+
+def written(folder) -> dict:
+    return json.loads((folder / "options.json").read_text())
+
+
+def test_options_data_and_versions_are_kept(begun):
+    assert written(begun)["options"] == {"lr": 0.1, "nepoch": 3, "name": "a"}
+    assert written(begun)["data"] == "1234"
+    assert written(begun)["versions"]["torch"] == torch.__version__
+    assert written(begun)["versions"]["numpy"] == np.__version__
+
+
+@pytest.mark.parametrize("name", ["last.pth", "model_1_2.pth"])
+def test_a_run_is_not_written_over(begun, name):
+    (begun / "last.pth").rename(begun / name)
+    with pytest.raises(UserError, match=r"already holds a run.*--resume.*-n") as caught:
+        with run.opened(begun, {"lr": 0.5}, data="1234", resume=False):
+            raise AssertionError("opened")
+    assert caught.value.exit_code == 2
+    assert written(begun)["options"]["lr"] == 0.1
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_can_begin_again(begun):
+    (begun / "last.pth").rename(begun / ".last.pth.123.tmp")  # killed while it wrote
+    with run.opened(begun, {"lr": 0.5}, data="5678", resume=False):
+        pass
+    assert written(begun)["options"] == {"lr": 0.5}
+    assert not (begun / ".last.pth.123.tmp").exists()
+
+
+def test_what_a_killed_process_left_is_cleared_away_on_resume_and_nothing_else(begun):
+    (begun / ".last.pth.123.tmp").write_bytes(b"half")
+    (begun / "notes.tmp").write_bytes(b"mine")
+    with run.opened(begun, written(begun)["options"], data="1234", resume=True):
+        pass
+    names = {path.name for path in begun.iterdir()}
+    assert names == {"last.pth", "options.json", "train.log", "notes.tmp"}
+
+
+def test_other_data_are_refused_on_resume(begun):
+    with pytest.raises(UserError, match="the data are not those"):
+        with run.opened(begun, {}, data="5678", resume=True):
+            raise AssertionError("opened")
+
+
+def test_options_given_on_resume_are_written_down_and_the_first_versions_kept(begun):
+    saved = written(begun)
+    saved["versions"] = {"torch": "2.0"}
+    (begun / "options.json").write_text(json.dumps(saved))
+    with run.opened(begun, {"lr": 0.1, "nepoch": 9}, data="1234", resume=True):
+        pass
+    assert written(begun) == {
+        "options": {"lr": 0.1, "nepoch": 9},
+        "data": "1234",
+        "versions": {"torch": "2.0"},
+    }
+
+
+def test_the_log_grows_and_is_let_go_of(begun):
+    log = logging.getLogger("common.test")
+    log.setLevel(logging.INFO)
+    before = list(logging.getLogger().handlers)
+    for line in ("first", "zwei ✓"):
+        with run.opened(begun, {}, data="1234", resume=True):
+            log.info(line)
+    log.info("outside")
+    lines = (begun / "train.log").read_text(encoding="utf-8").splitlines()
+    assert [line.split(" ", 2)[2] for line in lines] == ["first", "zwei ✓"]
+    assert logging.getLogger().handlers == before
+
+
+def resumed(folder, **given):
+    defaults = {
+        "lr": 5e-4,
+        "nepoch": 15,
+        "device": "auto",
+        "checkpoint_dir": "ckpt",
+        "new": 7,
+        "resume": False,
+    }
+    return vars(run.resumed(folder, Namespace(**(defaults | given)), given, FREE))
+
+
+def test_a_run_goes_on_with_its_own_options_and_not_the_defaults(begun):
+    options = resumed(begun, resume=True)
+    assert (options["lr"], options["nepoch"], options["resume"]) == (0.1, 3, True)
+    assert options["new"] == 7  # unknown to the run: the default
+
+
+def test_free_options_may_differ_and_others_may_be_repeated(begun):
+    options = resumed(begun, nepoch=20, device="cpu", lr=0.1)
+    assert (options["nepoch"], options["device"], options["lr"]) == (20, "cpu", 0.1)
+
+
+def test_an_option_that_contradicts_the_run_is_refused_with_both_values(begun):
+    with pytest.raises(UserError, match=r"begun with --lr 0\.1, not 0\.2") as caught:
+        resumed(begun, lr=0.2)
+    assert caught.value.exit_code == 2
+
+
+def test_a_run_that_was_moved_goes_on_where_it_is(begun, tmp_path):
+    saved = written(begun)
+    saved["options"]["checkpoint_dir"] = "where/it/began"
+    (begun / "options.json").write_text(json.dumps(saved))
+    assert resumed(begun)["checkpoint_dir"] == "ckpt"
+
+
+@pytest.mark.parametrize("text", [None, "{", '{"options": []}'])
+def test_no_run_is_refused_with_the_file_that_was_looked_for(tmp_path, text):
+    if text:
+        (tmp_path / "options.json").write_text(text)
+    with pytest.raises(UserError, match=r"options\.json is not there or damaged"):
+        resumed(tmp_path)
