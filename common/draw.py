@@ -7,7 +7,6 @@ pyplot, so that no window opens and nothing is shared between callers.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -18,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from mpl_toolkits.mplot3d.proj3d import proj_transform
 
+from common.files import replacing
 from common.skeleton import BONES, JOINT_NAMES, LEFT, NUM_JOINTS, RIGHT, ROOT
 
 if TYPE_CHECKING:
@@ -141,15 +141,9 @@ def prediction_picture(path: str | Path, rows: Sequence[Row], title: str = "") -
 
 def write_png(figure: Figure, path: str | Path, dpi: int = _DPI) -> None:
     """Writes a figure as PNG under a temporary name and then moves it to ``path``: never half a picture."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         # Without the version of matplotlib in the file, the same picture gives the same bytes.
         figure.savefig(temporary, format="png", dpi=dpi, metadata={"Software": None})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _checked(array: np.ndarray, dims: int, what: str) -> np.ndarray:
@@ -214,7 +208,8 @@ def _columns() -> list[tuple[float, float]]:
 def _draw_head(figure: Figure, title: str) -> None:
     """Title, legend and names of the columns, on a line each."""
     height, left = figure.get_figheight(), _GAP / _WIDTH
-    figure.text(left, 1 - 0.08 / height, title, fontsize=11, weight="bold", va="top")
+    # Captions and titles hold names from files, in which a "$" is no formula.
+    figure.text(left, 1 - 0.08 / height, title, fontsize=11, weight="bold", va="top", parse_math=False)
     keys = (
         ("left", LEFT_COLOUR, 2.5, "-"),
         ("right", RIGHT_COLOUR, 2.5, "-"),
@@ -234,7 +229,7 @@ def _draw_head(figure: Figure, title: str) -> None:
 def _draw_row(figure: Figure, row: Row, top: float) -> None:
     keypoints, predicted, true, caption = row
     height = figure.get_figheight()
-    figure.text(_GAP / _WIDTH, (top - 0.03) / height, caption, fontsize=9, va="top")
+    figure.text(_GAP / _WIDTH, (top - 0.03) / height, caption, fontsize=9, va="top", parse_math=False)
     predicted, true = (_checked(pose, 3, "pose") for pose in (predicted, true))
     predicted, true = predicted - predicted[ROOT], true - true[ROOT]
     bottom, tall = (top - _ROW + _GAP) / height, (_ROW - _CAPTION - _GAP) / height

@@ -125,6 +125,16 @@ def action_table(summary: dict[str, Any], metrics: tuple[str, ...] = ("P1", "P2"
     return _table([["action", *(f"{metric} (mm)" for metric in metrics)], *cells])
 
 
+def side_by_side(tables: dict[str, str]) -> str:
+    """Tables of the same number of rows beside each other, each under its title if it has one."""
+    columns = []
+    for title, text in tables.items():
+        lines = ([title] if title else []) + text.splitlines()
+        width = max(map(len, lines))
+        columns.append([line.ljust(width) for line in lines])
+    return "\n".join("   |   ".join(row).rstrip() for row in zip(*columns, strict=True))
+
+
 def average_table(summary: dict[str, Any]) -> str:
     """Plain text: a row per metric with both averages and their intervals."""
     table = [["metric", "action-wise", "95 % interval", "frame-wise", "95 % interval", "unit"]]
