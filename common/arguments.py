@@ -1,0 +1,199 @@
+"""The command line of ``main.py``: what it takes, and what the words mean."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+
+FREE_ON_RESUME = {"train", "resume", "name", "nepoch", "device", "gpu", "workers", "root_path", "cache_dir"}
+FREE_ON_RESUME |= {"checkpoint_dir", "checkpoint_minutes"}
+"""Options that do not change what a run computes, or only how long it goes on."""
+
+
+def _number(
+    kind: type, low: float, high: float = math.inf, *, open_low: bool = False
+) -> Callable[[str], float]:
+    """A type for argparse: a number from ``low`` (or above it, if ``open_low``) to ``high``."""
+
+    def parse(text: str) -> float:
+        value = kind(text)
+        if value == math.inf:
+            raise argparse.ArgumentTypeError(f"expected a finite number, got {text}")
+        if not (low < value if open_low else low <= value) or value > high:
+            least = f"{'above' if open_low else 'at least'} {low}"
+            most = f", at most {high}" if high < math.inf else ""
+            raise argparse.ArgumentTypeError(f"expected {least}{most}, got {text}")
+        return value
+
+    parse.__name__ = {int: "whole number", float: "number"}[kind]
+    return parse
+
+
+def _truth(text: str) -> bool:
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if text.lower() not in words:
+        raise argparse.ArgumentTypeError(f"expected true or false, got {text}")
+    return words[text.lower()]
+
+
+def build_parser(*, defaults: bool = True) -> argparse.ArgumentParser:
+    """The parser. Without ``defaults`` its result holds the options that were given, and no others."""
+    parser = argparse.ArgumentParser(
+        prog="main.py",
+        description="HTNet: train a 2D-to-3D lifter, or evaluate one.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        argument_default=None if defaults else argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+
+    def add(group, *flags, **keywords):
+        if not defaults:
+            keywords["default"] = argparse.SUPPRESS
+        group.add_argument(*flags, **keywords)
+
+    flag = {"action": "store_true", "default": False}
+    truth = {"type": _truth, "nargs": "?", "const": True, "metavar": "BOOL"}
+    whole, factor = _number(int, 1), _number(float, 0, 1, open_low=True)
+    rate = _number(float, 0, 1e30, open_low=True)
+
+    group = parser.add_argument_group("what to do")
+    add(group, "--train", **flag, help="train; with --reload start from the weights of --previous_dir")
+    add(group, "--reload", **flag, help="read the weights of --previous_dir; without --train, score them")
+    add(group, "--previous_dir", metavar="NAME", help="weights: a name under ckpt/, a folder or a file")
+    add(group, "--resume", **flag, help="with --train: go on with the run of -n, with its own options")
+    add(group, "-n", "--name", metavar="NAME", help="name of the run: its folder under ckpt/")
+    add(
+        group, "--compare", nargs="+", default=[], metavar="A.json",
+        help="compare runs by their files of --metrics_json, each with the first",
+    )  # fmt: skip
+
+    group = parser.add_argument_group("data")
+    add(group, "--dataset", default="h36m", choices=("h36m", "sample"), help="which data set")
+    add(
+        group, "-k", "--keypoints", metavar="SOURCE",
+        help="source of the key points, as in the file's name; None: cpn_ft_h36m_dbb for h36m, gt for sample",
+    )  # fmt: skip
+    add(group, "--root_path", metavar="DIR", help="folder of the npz files; None: where the data set belongs")
+    add(
+        group, "--cache_dir", metavar="DIR",
+        help="folder for the converted data; None: beside the npz files, or the user's cache folder if that "
+        "cannot be written to",
+    )  # fmt: skip
+    add(group, "-a", "--actions", default="*", help="actions to train and score on, with commas; * for all")
+    add(group, "--downsample", default=1, type=whole, metavar="N", help="take every N-th frame")
+    add(
+        group, "--subset", default=1.0, type=_number(float, 0, 1, open_low=True), metavar="SHARE",
+        help="share of each take's frames to train and score on, in one stretch",
+    )  # fmt: skip
+
+    group = parser.add_argument_group("network")
+    add(group, "--layers", default=3, type=whole, metavar="N", help="number of blocks")
+    add(group, "--channel", default=240, type=whole, metavar="N", help="channels, a multiple of 24")
+    add(group, "--d_hid", default=1024, type=whole, metavar="N", help="hidden channels of the MLPs")
+
+    group = parser.add_argument_group("training")
+    add(group, "--nepoch", default=15, type=whole, metavar="N", help="epochs of the whole run")
+    add(group, "--batch_size", default=512, type=whole, metavar="N", help="samples of a training step")
+    add(
+        group,
+        "--lr",
+        default=5e-4,
+        type=rate,
+        help="learning rate of the first epoch",
+    )
+    add(group, "-lrd", "--lr_decay", default=0.95, type=factor, help="factor after each epoch")
+    add(
+        group, "--lr_decay_large", default=0.5, type=factor,
+        help="factor after every --large_decay_epoch epochs, instead of --lr_decay",
+    )  # fmt: skip
+    add(group, "--large_decay_epoch", default=5, type=whole, metavar="N", help="see --lr_decay_large")
+    add(group, "--data_augmentation", default=True, **truth, help="train on mirror images too")
+    add(
+        group, "--select", default="best", metavar="best|last|SUBJECT",
+        help="whose weights are kept: of the epoch with the lowest P1 on the test subjects (the field's "
+        "habit), of the last epoch, or of the best one on a training subject that is held out",
+    )  # fmt: skip
+    add(group, "--seed", default=1, type=_number(int, 0, 2**32 - 1), metavar="N", help="seed of all chance")
+    add(
+        group, "--checkpoint_minutes", default=10.0, type=_number(float, 0), metavar="N",
+        help="time between checkpoints within an epoch",
+    )  # fmt: skip
+    add(group, "--checkpoint_dir", default="ckpt", metavar="DIR", help="folder of all runs")
+
+    group = parser.add_argument_group("evaluation")
+    add(
+        group, "--test_augmentation", default=True, **truth,
+        help="average over the mirrored input, in the scores of training too",
+    )  # fmt: skip
+
+    add(
+        group, "--joints", default=17, type=int, choices=(16, 17),
+        help="joints that P1, P2, P3, MPJVE, PCK and AUC are taken over; 16: without the neck",
+    )  # fmt: skip
+    add(group, "--metrics_json", metavar="FILE", help="write all averages, and P1 and P2 of every pose")
+    add(group, "--metrics_csv", metavar="FILE", help="write all averages as a table")
+    add(group, "--save_predictions", metavar="FILE.npz", help="write every pose beside its truth")
+    add(group, "--report", metavar="DIR", help="write a page with tables, plots, the worst and median poses")
+    add(
+        group, "--picture", metavar="FILE.png",
+        help="draw predictions beside the truth; with --compare, plot the comparison",
+    )  # fmt: skip
+
+    group = parser.add_argument_group("refine (uses the true root depth and the camera)")
+    add(
+        group, "--refine", **flag,
+        help="score the second stage too; with --train, train it on the lifter of --previous_dir",
+    )  # fmt: skip
+    add(
+        group, "--previous_refine", metavar="NAME",
+        help="weights of the refine head: a name, folder or file; None: where --previous_dir points",
+    )  # fmt: skip
+    add(group, "--refine_freeze", **flag, help="train the refine head alone, and leave the lifter as it is")
+    add(group, "--lr_refine", default=1e-3, type=rate, help="learning rate of the refine head")
+
+    group = parser.add_argument_group("machine")
+    add(group, "--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
+    add(group, "--gpu", default=0, type=_number(int, 0), metavar="N", help="which CUDA device, from 0 on")
+    add(
+        group, "--workers", default=0, type=_number(int, 0), metavar="N",
+        help="CPU threads; 0: as many as PyTorch finds right",
+    )  # fmt: skip
+    return parser
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Parses the command line; a wrong one ends the program with code 2 and a message."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.compare:
+        if args.train or args.reload:
+            parser.error("--compare reads files of runs already scored: leave --train and --reload away")
+        return args
+    if not args.train and not args.reload:
+        parser.error("nothing to do: give --train, --reload with --previous_dir, or --compare")
+    if args.reload and not args.previous_dir:
+        parser.error("--reload needs --previous_dir: a name under ckpt/, a folder or a file")
+    if args.previous_dir and not args.reload:
+        parser.error("--previous_dir is read by --reload alone: add --reload")
+    if args.train and not args.name:
+        parser.error("--train needs -n NAME, the run's folder under ckpt/")
+    if args.name and not args.train:
+        parser.error("-n names a run to train: add --train, or name weights to score with --previous_dir")
+    if args.resume and (not args.train or args.reload):
+        parser.error("--resume goes with --train and -n NAME, without --reload")
+    for name in ("picture", "metrics_json", "metrics_csv", "save_predictions", "report"):
+        if getattr(args, name) and args.train:
+            parser.error(f"--{name} belongs to scoring: train first, then score with --reload")
+    if args.refine and not args.reload and not args.resume:
+        parser.error("--refine is a second stage: it needs a trained lifter, --reload with --previous_dir")
+    if not args.refine and (args.refine_freeze or args.previous_refine):
+        parser.error("--refine_freeze and --previous_refine go with --refine")
+    if args.channel % 24:
+        parser.error(f"--channel must be a multiple of 24, got {args.channel}")
+    return args
+
+
+def given(argv: list[str]) -> dict[str, object]:
+    """The options that a command line names, without defaults."""
+    return vars(build_parser(defaults=False).parse_args(argv))

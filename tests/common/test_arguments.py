@@ -1,0 +1,161 @@
+"""What the command line takes, what it refuses, and that nothing in it is for show."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.arguments import FREE_ON_RESUME, build_parser, given, parse
+from common.device import DEVICES
+from common.h36m import DATASETS
+
+ROOT = Path(__file__).parents[2]
+TRAIN = ["--train", "-n", "run"]
+RELOAD = ["--reload", "--previous_dir", "cpn"]
+ACTIONS = {action.dest: action for action in build_parser()._actions if action.dest != "help"}
+READERS = [ROOT / "main.py", ROOT / "common" / "commands.py"]
+READ = {name for path in READERS for name in re.findall(r"\bargs\.(\w+)", path.read_text())}
+
+
+def refused(capsys, *argv: str) -> str:
+    with pytest.raises(SystemExit) as caught:
+        parse(list(argv))
+    assert caught.value.code == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_defaults_are_the_published_protocol():
+    args = vars(parse(TRAIN))
+    protocol: dict[str, Any] = {
+        "layers": 3,
+        "channel": 240,
+        "d_hid": 1024,
+        "nepoch": 15,
+        "batch_size": 512,
+        "lr": 0.0005,
+    }
+    protocol |= {"lr_decay": 0.95, "lr_decay_large": 0.5, "large_decay_epoch": 5, "dataset": "h36m"}
+    protocol |= {"data_augmentation": True, "test_augmentation": True, "subset": 1, "downsample": 1}
+    protocol |= {"actions": "*", "device": "auto"}
+    assert {name: args[name] for name in protocol} == protocol
+
+
+def test_every_option_has_help():
+    assert not [name for name, action in ACTIONS.items() if len(action.help or "") < 10]
+
+
+def test_every_option_is_read_and_none_that_is_not_there():
+    assert set(ACTIONS) == READ
+
+
+def test_options_of_the_field_are_taken_under_their_names():
+    argv = "--train -n r -k gt -a Walking -lrd 0.9 --lr_decay_large 0.4 --large_decay_epoch 3 --gpu 1"
+    argv += (
+        " --seed 7 --workers 2 --root_path d --downsample 5 --subset 0.5 --test_augmentation False --lr 1e-3"
+    )
+    args = parse([*argv.split(), "--layers", "2", "--channel", "48", "--d_hid", "96", "--batch_size", "8"])
+    assert (args.keypoints, args.actions, args.lr_decay, args.lr_decay_large) == ("gt", "Walking", 0.9, 0.4)
+    assert (args.large_decay_epoch, args.gpu, args.seed, args.workers) == (3, 1, 7, 2)
+    assert (args.root_path, args.downsample, args.subset, args.lr) == ("d", 5, 0.5, 0.001)
+    assert args.test_augmentation is False
+    assert (args.layers, args.channel, args.d_hid, args.batch_size) == (2, 48, 96, 8)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [([], True), (["True"], True), (["yes"], True), (["false"], False), (["FALSE"], False), (["0"], False)],
+)
+def test_truth_values_are_words_not_any_text(words, expected):
+    assert parse([*RELOAD, "--test_augmentation", *words]).test_augmentation is expected
+
+
+WRONG = {
+    "--nepoch": ["0", "-1", "1.5", "many", ""],
+    "--batch_size": ["0", "1e3"],
+    "--layers": ["0"],
+    "--channel": ["0", "100", "23"],
+    "--d_hid": ["0"],
+    "--lr": ["0", "-0.1", "nan", "inf", "1e39", "fast"],
+    "--lr_decay": ["0", "nan", "1.01"],
+    "--lr_decay_large": ["0", "inf"],
+    "--large_decay_epoch": ["0"],
+    "--downsample": ["0"],
+    "--subset": ["0", "1.1", "nan"],
+    "--seed": ["-1", str(2**32), "x"],
+    "--workers": ["-1"],
+    "--gpu": ["-1"],
+    "--checkpoint_minutes": ["-1", "nan", "inf"],
+    "--test_augmentation": ["maybe"],
+    "--data_augmentation": ["2"],
+    "--device": ["tpu"],
+    "--dataset": ["coco"],
+}
+
+
+@pytest.mark.parametrize(("flag", "value"), [(flag, value) for flag in WRONG for value in WRONG[flag]])
+def test_wrong_values_are_refused_with_the_flag_and_the_value(capsys, flag, value):
+    message = refused(capsys, *TRAIN, flag, value)
+    assert flag in message
+    assert value in message
+
+
+@pytest.mark.parametrize(
+    ("argv", "word"),
+    [
+        ("", "--train"),
+        ("-n run", "nothing to do"),
+        ("--train", "-n NAME"),
+        ("--reload", "--previous_dir"),
+        ("--previous_dir cpn", "--reload"),
+        ("--train -n run --previous_dir cpn", "--reload"),
+        ("--resume", "--train"),
+        ("--reload --previous_dir cpn --resume", "--resume"),
+        ("--train -n run --resume --reload --previous_dir cpn", "--resume"),
+        ("--reload --previous_dir cpn -n run", "--train"),
+        ("--train -n run --picture p.png", "--picture"),
+        ("--train -n run --epochs 3", "--epochs"),
+        ("--train -n run --nepo 3", "--nepo"),
+        ("--train -n run stray", "stray"),
+    ],
+)
+def test_calls_that_make_no_sense_are_refused_with_the_reason(capsys, argv, word):
+    assert word in refused(capsys, *argv.split())
+
+
+def test_given_is_what_the_command_line_names_and_no_default():
+    assert given([*TRAIN, "--nepoch", "15", "--test_augmentation", "no"]) == {
+        "train": True,
+        "name": "run",
+        "nepoch": 15,
+        "test_augmentation": False,
+    }
+
+
+def test_only_options_that_exist_are_free_on_resume():
+    assert set(ACTIONS) >= FREE_ON_RESUME
+    decisive = {"seed", "lr", "batch_size", "layers", "subset", "actions", "keypoints", "dataset"}
+    assert not decisive & FREE_ON_RESUME
+
+
+def test_choices_are_what_the_code_behind_them_knows():
+    assert tuple(ACTIONS["device"].choices or ()) == DEVICES
+    assert set(ACTIONS["dataset"].choices or ()) == set(DATASETS)
+
+
+def test_help_needs_no_torch_and_does_nothing():
+    script = (
+        "import sys, main\n"
+        "try: main.main(['--help'])\n"
+        "except SystemExit as end: assert end.code == 0, end.code\n"
+        "heavy = {'torch', 'numpy', 'matplotlib'} & sys.modules.keys()\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    for action in ACTIONS.values():
+        assert action.option_strings[-1] in done.stdout

@@ -1,0 +1,491 @@
+"""``python main.py`` from the outside: processes where it matters, ``main.main`` where that is the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import main
+from common import checkpoint
+from common.camera import h36m_cameras
+from common.skeleton import H36M_32_KEPT, LEFT, RIGHT
+from model import HTNet
+
+ROOT = Path(__file__).parents[1]
+SAMPLE = ROOT / "dataset" / "sample"
+NETWORK = ["--layers", "1", "--channel", "24", "--d_hid", "32"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("main")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def options(place: Path) -> list[str]:
+    """What all calls have in common: the sample, a small network, folders of their own."""
+    folders = ["--checkpoint_dir", str(place / "ckpt"), "--cache_dir", str(place / "cache")]
+    return ["--dataset", "sample", *NETWORK, *folders, "--device", "cpu", "--workers", "1"]
+
+
+def train(place: Path, name: str, *more: str) -> list[str]:
+    epochs = ["--nepoch", "2", "--batch_size", "64", "--subset", "0.1"]
+    return ["--train", "-n", name, *options(place), *epochs, *more]
+
+
+def resume(place: Path, name: str, *more: str) -> list[str]:
+    return ["--train", "--resume", "-n", name, "--checkpoint_dir", str(place / "ckpt"), *more]
+
+
+def score(place: Path, previous: str | Path, *more: str) -> list[str]:
+    return ["--reload", "--previous_dir", str(previous), *options(place), *more]
+
+
+def refused(capsys, argv: list[str], code: int = 2) -> str:
+    """Standard error of a call that is refused in plain words."""
+    capsys.readouterr()
+    assert main.main(argv) == code
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert "Traceback" not in message
+    return message
+
+
+@pytest.fixture(scope="module")
+def whole(place) -> Path:
+    """The folder of a run of two epochs that nothing disturbed."""
+    assert main.main(train(place, "whole")) == 0
+    return place / "ckpt" / "whole"
+
+
+def best(folder: Path) -> Path:
+    (path,) = folder.glob("model_*.pth")
+    return path
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    one, other = checkpoint.read(a), checkpoint.read(b)
+    one, other = one.get("model", one), other.get("model", other)
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+# A run
+
+
+def test_a_run_leaves_what_it_takes_to_use_and_repeat_it(place, whole):
+    names = {path.name for path in whole.iterdir()}
+    assert names == {"last.pth", "options.json", "history.json", "train.log", "tensorboard", best(whole).name}
+
+    history = json.loads((whole / "history.json").read_text())
+    assert [record["epoch"] for record in history] == [1, 2]
+    np.testing.assert_allclose([record["learning_rate"] for record in history], [0.0005, 0.000475])
+    lowest = min(history, key=lambda record: record["P1"])
+    assert best(whole).name == f"model_{lowest['epoch']}_{lowest['P1'] * 100:.0f}.pth"
+    assert all(record["P2"] < record["P1"] for record in history)
+    assert history[1]["loss"] < history[0]["loss"]
+
+    saved = json.loads((whole / "options.json").read_text())["options"]
+    expected = {"dataset": "sample", "keypoints": "gt", "nepoch": 2, "lr": 0.0005, "seed": 1, "channel": 24}
+    assert {name: saved[name] for name in expected} == expected
+
+
+def test_weights_are_a_plain_state_dict_in_the_published_names(whole):
+    published = json.loads((ROOT / "tests" / "data" / "htnet_state_dict.json").read_text())
+    first_block = {name for name in _names(published) if not re.search(r"blocks\.[12]\.", name)}
+    assert set(torch.load(best(whole), weights_only=True)) == first_block
+
+
+def _names(published) -> set[str]:
+    while "fcn.weight" not in published:
+        published = next(value for value in published.values() if isinstance(value, dict))
+    return set(published)
+
+
+def test_the_log_tells_the_rule_the_choice_and_every_epoch(whole):
+    log = (whole / "train.log").read_text()
+    assert "learning rate: 0.0005 in the first epoch; after each epoch x 0.95, but x 0.5 after every 5" in log
+    assert "kept is the epoch with the lowest P1 on the test subjects" in log
+    for record in json.loads((whole / "history.json").read_text()):
+        line = f"epoch: {record['epoch']}, lr: {record['learning_rate']:.7f}, loss: {record['loss']:.4f}, "
+        assert line + f"p1: {record['P1']:.2f}, p2: {record['P2']:.2f}" in log
+
+
+def test_the_same_call_gives_the_same_figures_and_another_seed_others(place):
+    figures = []
+    for name, seed in (("one", "1"), ("again", "1"), ("other", "2")):
+        assert main.main(train(place, name, "--nepoch", "1", "--subset", "0.01", "--seed", seed)) == 0
+        figures.append((place / "ckpt" / name / "history.json").read_text())
+    assert figures[0] == figures[1] != figures[2]
+
+
+def test_a_run_is_not_written_over(capsys, place, whole):
+    before = (whole / "options.json").read_bytes(), best(whole).read_bytes()
+    message = refused(capsys, train(place, "whole", "--lr", "0.1"))
+    assert "already holds a run" in message
+    assert ((whole / "options.json").read_bytes(), best(whole).read_bytes()) == before
+
+
+# Kills and signals
+
+
+class Process:
+    """A training in a process of its own, which writes a checkpoint with each step."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self.running = subprocess.Popen(
+            [sys.executable, "main.py", *argv],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def end_in(self, folder: Path, epoch: int, step: int, number: signal.Signals) -> tuple[int, str]:
+        """Sends a signal when the run is at least there: exit code and standard error."""
+        while self.running.poll() is None and _place(folder) < (epoch, step):
+            time.sleep(0.05)
+        self.running.send_signal(number)
+        _, errors = self.running.communicate(timeout=60)
+        return self.running.returncode, errors
+
+
+def _place(folder: Path) -> tuple[int, int]:
+    try:
+        progress = torch.load(folder / "last.pth", weights_only=True)["progress"]
+    except FileNotFoundError:
+        return 0, 0
+    return progress["epoch"], progress["step"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)], ids=lambda s: s.name
+)
+def test_killed_and_stopped_in_mid_epoch_a_run_comes_to_the_same_end(capfd, place, whole, number):
+    name = f"broken by {number.name}"
+    often = ["--checkpoint_minutes", "0"]
+    folder = place / "ckpt" / name
+
+    killed = Process(train(place, name, *often))
+    assert killed.end_in(folder, 1, 5, signal.SIGKILL) == (-signal.SIGKILL, "")
+    after_kill = _place(folder)
+    assert (1, 5) <= after_kill < (1, 56), "not in mid-epoch: the test proves nothing"
+
+    stopped = Process(resume(place, name, *often))
+    code, errors = stopped.end_in(folder, 1, after_kill[1] + 3, number)
+    assert code == 128 + number
+    first, way_on = errors.splitlines()
+    assert first == f"stopped by {number.name}"
+    assert after_kill < _place(folder) < (2, 56)
+
+    command = way_on.partition("go on by: ")[2]
+    assert shlex.split(command)[:2] == ["python", "main.py"]
+    assert main.main([*shlex.split(command)[2:], "--checkpoint_minutes", "10"]) == 0
+    assert capfd.readouterr().err == ""
+
+    assert same_weights(folder / "last.pth", whole / "last.pth")
+    assert same_weights(best(folder), best(whole))
+    assert (folder / "history.json").read_text() == (whole / "history.json").read_text()
+    assert not list(folder.glob(".*"))
+
+
+def test_a_stop_before_the_first_checkpoint_promises_nothing(capsys, place, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("common.trainer.Trainer.fit", stop)
+    assert main.main(train(place, "early")) == 130
+    assert capsys.readouterr().err == "stopped\n"
+
+
+# Resume
+
+
+def test_resume_refuses_what_contradicts_the_run(capsys, place, whole):
+    for wrong, named in {
+        ("--lr", "0.1"): "--lr 0.0005, not 0.1",
+        ("--channel", "48"): "--channel 24, not 48",
+        ("--subset", "0.2"): "--subset 0.1, not 0.2",
+        ("--dataset", "h36m"): "--dataset sample, not h36m",
+        ("--data_augmentation", "no"): "--data_augmentation True, not False",
+    }.items():
+        assert named in refused(capsys, resume(place, "whole", *wrong))
+
+
+def test_resume_needs_a_run_with_a_checkpoint(capsys, place, whole):
+    assert "options.json is not there" in refused(capsys, resume(place, "nobody"))
+    bare = place / "ckpt" / "bare"
+    bare.mkdir()
+    (bare / "options.json").write_bytes((whole / "options.json").read_bytes())
+    assert "last.pth is not there" in refused(capsys, resume(place, "bare"))
+
+
+def test_resume_needs_the_same_data(capsys, place, whole, tmp_path):
+    for name in ("data_3d_sample.npz", "data_2d_sample_gt.npz"):
+        (tmp_path / name).write_bytes((SAMPLE / name).read_bytes())
+    with np.load(tmp_path / "data_3d_sample.npz", allow_pickle=True) as file:
+        positions = file["positions_3d"].item()
+    positions["S9"]["Walk"] = positions["S9"]["Walk"] + np.float32(0.001)
+    np.savez_compressed(tmp_path / "data_3d_sample.npz", positions_3d=np.array(positions, dtype=object))
+    message = refused(capsys, resume(place, "whole", "--root_path", str(tmp_path)))
+    assert "the data are not those" in message
+
+
+def test_a_run_goes_on_where_it_was_moved_and_without_the_weights_it_began_with(place, whole, tmp_path):
+    begun = tmp_path / "begun.pth"
+    begun.write_bytes(best(whole).read_bytes())
+    more = ["--nepoch", "1", "--subset", "0.01", "--reload", "--previous_dir", str(begun)]
+    assert main.main(train(place, "moved", *more)) == 0
+    begun.unlink()
+    (place / "ckpt" / "moved").rename(tmp_path / "moved")
+    assert main.main([*resume(tmp_path, "moved", "--nepoch", "2")[:4], "--checkpoint_dir", str(tmp_path),
+                      "--nepoch", "2"]) == 0  # fmt: skip
+    assert not (place / "ckpt" / "moved").exists()
+    assert len(json.loads((tmp_path / "moved" / "history.json").read_text())) == 2
+    assert json.loads((tmp_path / "moved" / "options.json").read_text())["options"]["nepoch"] == 2
+
+
+# Scores
+
+
+def test_the_command_that_a_run_ends_with_scores_it(place, whole, tmp_path):
+    command = (whole / "train.log").read_text().rpartition("score it by: ")[2]
+    picture = tmp_path / "new" / "picture.png"
+    done = subprocess.run(
+        [sys.executable, *shlex.split(command)[1:], *options(place)[-6:], "--subset", "0.1",
+         "--picture", str(picture)],
+        cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    digest = hashlib.sha256(best(whole).read_bytes()).hexdigest()
+    assert f"{best(whole)} ({best(whole).stat().st_size} bytes, SHA-256 {digest})" in done.stdout
+    history = json.loads((whole / "history.json").read_text())
+    p1, p2 = _table(done.stdout)["average (action-wise)"]
+    assert (p1, p2) in {(round(record["P1"], 2), round(record["P2"], 2)) for record in history}
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def _table(text: str) -> dict[str, tuple[float, float]]:
+    lines = text[text.index("P1 (mm)") :].splitlines()[1:]
+    rows = [re.split(r"  +", line) for line in lines]
+    return {row[0]: (float(row[1]), float(row[2])) for row in rows if len(row) == 3}
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_the_table_agrees_with_a_computation_pose_by_pose(capsys, place, tmp_path, flip):
+    torch.manual_seed(11)
+    model = HTNet(layers=1, channel=24, d_hid=32).eval()
+    with torch.no_grad():
+        model.fcn.weight.mul_(0.5)  # keeps errors within some hundred mm
+    torch.save(model.state_dict(), tmp_path / "random.pth")
+    more = ["-a", "Walk, Kick", "--downsample", "16", "--test_augmentation", str(flip)]
+    assert main.main(score(place, tmp_path / "random.pth", *more)) == 0
+    found = _table(capsys.readouterr().out)
+
+    with np.load(SAMPLE / "data_3d_sample.npz", allow_pickle=True) as file:
+        world = file["positions_3d"].item()
+    with np.load(SAMPLE / "data_2d_sample_gt.npz", allow_pickle=True) as file:
+        pixels = file["positions_2d"].item()
+    errors: dict[str, list[tuple[float, float]]] = {}
+    for subject in ("S9", "S11"):
+        for action in ("Walk", "Kick"):
+            for number, camera in enumerate(h36m_cameras()[subject]):
+                for frame in range(0, len(world[subject][action]), 16):
+                    pose = [
+                        _seen(point, camera) for point in world[subject][action][frame][list(H36M_32_KEPT)]
+                    ]
+                    truth = 1000 * (np.array(pose) - pose[0])
+                    lifted = 1000 * _lifted(model, pixels[subject][action][number][frame], camera, flip)
+                    errors.setdefault(action, []).append((_distance(lifted, truth), _aligned(lifted, truth)))
+    expected = {action: tuple(np.mean(values, axis=0)) for action, values in errors.items()}
+    expected["average (action-wise)"] = tuple(np.mean(list(expected.values()), axis=0))
+    expected["average (frame-wise)"] = tuple(np.mean(list(chain(*errors.values())), axis=0))
+    assert found.keys() == expected.keys()
+    for name in expected:
+        assert found[name] == pytest.approx(expected[name], abs=0.006), name
+
+
+def _seen(point: np.ndarray, camera) -> np.ndarray:
+    """A world point in camera space: the conjugate quaternion's rotation, by Rodrigues' formula."""
+    w, axis = camera.orientation[0], -np.array(camera.orientation[1:])
+    point = point.astype(np.float64) - camera.translation
+    return point + 2 * w * np.cross(axis, point) + 2 * np.cross(axis, np.cross(axis, point))
+
+
+def _lifted(model: HTNet, pixels: np.ndarray, camera, flip: bool) -> np.ndarray:
+    width, height = camera.width, camera.height
+    keypoints = [[x / width * 2 - 1, y / width * 2 - height / width] for x, y in pixels.astype(np.float64)]
+    with torch.no_grad():
+        straight = model(torch.tensor([[keypoints]], dtype=torch.float32))[0, 0].double().numpy()
+        back = model(torch.tensor([[_mirrored(keypoints)]], dtype=torch.float32))[0, 0].double().numpy()
+    pose = (straight + np.array(_mirrored(back.tolist()))) / 2 if flip else straight
+    pose[0] = 0
+    return pose
+
+
+def _mirrored(points: list[list[float]]) -> list[list[float]]:
+    swapped = [list(point) for point in points]
+    for left, right in zip(LEFT, RIGHT, strict=True):
+        pair = sorted([left, right])
+        swapped[pair[0]], swapped[pair[1]] = list(points[pair[1]]), list(points[pair[0]])
+    return [[-point[0], *point[1:]] for point in swapped]
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.mean([np.sqrt(sum((p - q) ** 2)) for p, q in zip(a, b, strict=True)]))
+
+
+def _aligned(pose: np.ndarray, truth: np.ndarray) -> float:
+    """Distance after the best similarity transform, by the orthogonal Procrustes problem on unit shapes."""
+    a, b = pose - pose.mean(0), truth - truth.mean(0)
+    size = np.linalg.norm(a), np.linalg.norm(b)
+    u, s, vt = np.linalg.svd((b / size[1]).T @ (a / size[0]))
+    d = np.diag([1, 1, np.linalg.det(u @ vt)])
+    turned = (u @ d @ vt @ a.T).T * (np.trace(np.diag(s) @ d) * size[1] / size[0])
+    return _distance(turned + truth.mean(0), truth)
+
+
+def test_the_test_set_is_what_was_asked_for(capsys, place, whole):
+    poses = {}
+    for name, more in {
+        "Walk": ["-a", "Walk"],
+        "half": ["-a", "Walk", "--subset", "0.5"],
+        "eighth": ["-a", "Walk", "--downsample", "8"],
+    }.items():
+        assert main.main(score(place, "whole", *more)) == 0
+        (poses[name],) = re.findall(r"testing on S9, S11 \((\d+) poses", capsys.readouterr().out)
+    assert poses == {"Walk": "512", "half": "256", "eighth": "64"}  # 2 subjects, 4 cameras
+
+
+# What is refused
+
+
+def test_actions_that_the_data_lack_are_named_with_those_they_have(capsys, place, whole):
+    message = refused(capsys, score(place, "whole", "-a", "Walk,Wal,Flying"))
+    assert "there is no 'Flying', 'Wal'; the data have" in message
+    assert "WalkForward" in message
+    assert "no test poses" in refused(capsys, score(place, "whole", "-a", "WalkForward"))
+    assert "no training poses" in refused(capsys, train(place, "nothing", "-a", "Walk"))
+
+
+def test_missing_data_are_told_before_pytorch_is_loaded(tmp_path):
+    script = (
+        "import sys, main\n"
+        f"code = main.main(['--train', '-n', 'a', '--checkpoint_dir', {str(tmp_path / 'ckpt')!r},"
+        f" '--root_path', {str(tmp_path / 'nowhere')!r}])\n"
+        "assert 'torch' not in sys.modules, 'PyTorch came first'\n"
+        "sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: data files are missing:")
+    for said in (
+        str(tmp_path / "nowhere" / "data_3d_h36m.npz"),
+        str(tmp_path / "nowhere" / "data_2d_h36m_cpn_ft_h36m_dbb.npz"),
+        "does not exist",
+        "--root_path",
+        "vision.imar.ro/human3.6m",
+        "licence",
+    ):
+        assert said in done.stderr
+    assert not (tmp_path / "ckpt").exists()
+
+
+def test_the_sample_never_stands_in_for_human36m(capsys, place, whole, tmp_path):
+    message = refused(capsys, [*score(place, "whole", "--dataset", "h36m"), "--root_path", str(SAMPLE)])
+    assert "data_3d_h36m.npz" in message
+
+
+def test_weights_that_do_not_fit_are_refused_with_what_would(capsys, place, whole):
+    message = refused(capsys, score(place, "whole", "--channel", "48", "--layers", "2"))
+    assert "--layers 1 --channel 24 --d_hid 32" in message
+    message = refused(capsys, score(place, "nobody"))
+    assert "whole" in message
+    assert str(place / "ckpt" / "nobody") in message
+
+
+def test_wrong_weights_are_told_before_the_data_are_converted(capsys, place, tmp_path):
+    argv = [*score(place, "nobody"), "--cache_dir", str(tmp_path / "cache")]
+    refused(capsys, argv)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_last_state_can_be_scored_by_its_name(capsys, place, whole):
+    assert main.main(score(place, whole / "last.pth", "-a", "Walk", "--downsample", "8")) == 0
+    assert "last.pth" in capsys.readouterr().out
+
+
+def test_weights_of_another_key_point_source_give_a_note(capsys, place, whole, tmp_path):
+    folder = tmp_path / "cpn"
+    folder.mkdir()
+    (folder / "model_1_1.pth").write_bytes(best(whole).read_bytes())
+    quick = ["-a", "Walk", "--downsample", "8"]
+    for kept, noted in {
+        '{"options": {"keypoints": "cpn_ft_h36m_dbb"}}': True,
+        '{"options": {"keypoints": "gt"}}': False,
+        '{"options": null}': False,
+        "{": False,
+    }.items():
+        (folder / "options.json").write_text(kept)
+        assert main.main(score(place, folder, *quick)) == 0
+        output = capsys.readouterr().out
+        note = "note: these weights were trained on cpn_ft_h36m_dbb key points, and get gt now"
+        assert (note in output) == noted
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a machine without CUDA is wanted")
+def test_cuda_on_a_machine_without_it(capsys, place, whole):
+    assert "--device cuda: PyTorch" in refused(capsys, score(place, "whole", "--device", "cuda"))
+
+
+def test_a_folder_that_cannot_be_made_is_told(capsys, place, tmp_path):
+    (tmp_path / "file").write_text("")
+    message = refused(capsys, [*train(place, "a"), "--checkpoint_dir", str(tmp_path / "file")], code=1)
+    assert str(tmp_path / "file") in message
+
+
+# What is not finite
+
+
+def test_a_run_that_diverges_stops_with_code_1_and_its_batch(capsys, place):
+    message = refused(capsys, train(place, "diverged", "--lr", "1e30", "--checkpoint_minutes", "0"), code=1)
+    assert "the loss became nan in epoch 1, step 1" in message
+    assert len(message.splitlines()) == 1
+    folder = place / "ckpt" / "diverged"
+    batch = torch.load(folder / "not_finite_1_1.pt", weights_only=True)
+    assert batch["keypoints"].shape == (64, 1, 17, 2)
+    assert batch["target"].shape == (64, 1, 17, 3)
+    last = torch.load(folder / "last.pth", weights_only=True)
+    assert last["progress"]["step"] == 1
+    assert all(value.isfinite().all() for value in last["model"].values())
+    assert not list(folder.glob("model_*.pth"))
+
+
+def test_weights_that_give_no_finite_pose_are_told(capsys, place, whole, tmp_path):
+    state = torch.load(best(whole), weights_only=True)
+    state["fcn.bias"][1] = np.nan
+    torch.save(state, tmp_path / "damaged.pth")
+    message = refused(
+        capsys, score(place, tmp_path / "damaged.pth", "-a", "Walk", "--downsample", "8"), code=1
+    )
+    assert "the network gives NaN or infinity for 64 of 64 test poses" in message
