@@ -59,9 +59,10 @@ def find_weights(previous: str, checkpoints: Path, *, head: bool = False) -> Pat
                 f"--previous_dir {previous}: {len(found)} files of weights in {folder}; name one:\n  {listed}"
             )
     contents = sorted(path.name for folder in folders for path in folder.iterdir())
-    last = [folder / LAST for folder in folders if (folder / LAST).is_file()]
+    last = [folder / LAST for folder in folders if not head and (folder / LAST).is_file()]
+    wanted = f"weights of a refine head ({HEAD_PREFIX}*.pth)" if head else "weights (*.pth)"
     raise CheckpointError(
-        f"--previous_dir {previous}: no weights (*.pth) in {' or '.join(map(str, folders))}; "
+        f"--previous_dir {previous}: no {wanted} in {' or '.join(map(str, folders))}; "
         f"found {', '.join(contents) or 'nothing'}"
         + (f". For the state of a run in mid-epoch name {last[0]} itself." if last else "")
     )

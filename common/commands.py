@@ -91,7 +91,7 @@ def evaluate(args: Namespace) -> None:
     """Scores a lifter, and with ``--refine`` the refined poses beside it; writes what was asked for."""
     from common import evaluate, files, report, summary
     from common.predictions import save_predictions
-    from common.records import metrics_record
+    from common.records import REFINED, metrics_record
 
     lifter, head, device = _networks(args)
     _, test_set = _data(args)
@@ -107,7 +107,8 @@ def evaluate(args: Namespace) -> None:
     if args.metrics_json:
         files.write_json(args.metrics_json, metrics_record(base, facts, refined))
     if args.metrics_csv:
-        summary.write_csv(args.metrics_csv, (refined or base).summary)
+        titled = {"lifted": base.summary} | ({REFINED: refined.summary} if refined else {})
+        summary.write_csv(args.metrics_csv, titled)
     if args.save_predictions:
         save_predictions(args.save_predictions, base, refined)
     if args.report:
@@ -139,15 +140,16 @@ def root(args: Namespace) -> Path:
 
 def _print(base: Evaluation, refined: Evaluation | None) -> None:
     from common import summary
+    from common.records import REFINED
 
     tables = {"": summary.action_table(base.summary)}
     if refined is not None:
         tables = {
             "base": tables[""],
-            "refined: uses the true root depth and the camera": summary.action_table(refined.summary),
+            REFINED: summary.action_table(refined.summary),
         }
     print(summary.side_by_side(tables))
-    for title, result in (("", base), ("refined (uses the true root depth and the camera): ", refined)):
+    for title, result in (("", base), (f"{REFINED}: ", refined)):
         if result is not None:
             print(f"\n{title}all metrics\n{summary.average_table(result.summary)}")
             groups = result.summary["per_pdof"].items()

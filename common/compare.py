@@ -14,8 +14,7 @@ import numpy as np
 from common.errors import UserError
 from common.records import KINDS, METRICS, Record, Run, frames_and_rows, read_record
 from common.sequences import Sequence
-from common.summary import PDOF_GROUPS, paired_difference
-from common.summary import _table as text_table
+from common.summary import PDOF_GROUPS, paired_difference, text_table
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,7 @@ from common.errors import UserError
 from common.evaluate import Evaluation, root_relative
 from common.files import write_bytes
 from common.records import KINDS, METRICS, REFINED, check_same_poses
-from common.summary import GROUPINGS
-from common.summary import _text as number_text
+from common.summary import GROUPINGS, text_number
 
 SHOWN_POSES, POSES_A_PICTURE = 10, 5
 """How many worst poses a report shows, and as many median ones; five rows fit on a printed page."""
@@ -210,7 +209,7 @@ def _parts(
 def _headline(summary: dict[str, Any]) -> str:
     average = summary["average"]
     texts = [
-        ", ".join(f"{metric} {number_text(average[kind][metric])} mm" for metric in METRICS) + f" ({name})"
+        ", ".join(f"{metric} {text_number(average[kind][metric])} mm" for metric in METRICS) + f" ({name})"
         for kind, name in KINDS.items()
     ]
     return "; ".join(texts) + "."
@@ -251,7 +250,7 @@ def _group_table(grouping: str, summaries: List[dict[str, Any]]) -> str:
 
 def _error_table(grouping: str, summaries: List[dict[str, Any]]) -> str:
     rows = [
-        [_name(name), *(number_text(summary[grouping][name]) for summary in summaries)]
+        [_name(name), *(text_number(summary[grouping][name]) for summary in summaries)]
         for name in summaries[0][grouping]
     ]
     groups = {"": 1} | dict.fromkeys(_labels(summaries), 1)
@@ -268,4 +267,4 @@ def _name(name: str) -> str:
 
 
 def _number(summary: dict[str, Any], metric: str, value: float | None) -> str:
-    return number_text(value, 2 if summary["metric units"][metric].startswith("mm") else 4)
+    return text_number(value, 2 if summary["metric units"][metric].startswith("mm") else 4)

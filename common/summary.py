@@ -121,8 +121,8 @@ def action_table(summary: dict[str, Any], metrics: tuple[str, ...] = ("P1", "P2"
     rows = dict(summary["per_action"])
     rows["average (action-wise)"] = summary["average"]["action_wise"]
     rows["average (frame-wise)"] = summary["average"]["frame_wise"]
-    cells = [[name, *(_text(row[metric]) for metric in metrics)] for name, row in rows.items()]
-    return _table([["action", *(f"{metric} (mm)" for metric in metrics)], *cells])
+    cells = [[name, *(text_number(row[metric]) for metric in metrics)] for name, row in rows.items()]
+    return text_table([["action", *(f"{metric} (mm)" for metric in metrics)], *cells])
 
 
 def side_by_side(tables: dict[str, str]) -> str:
@@ -142,25 +142,38 @@ def average_table(summary: dict[str, Any]) -> str:
         row, decimals = [metric], 2 if unit.startswith("mm") else 4
         for kind in ("action_wise", "frame_wise"):
             bounds = summary["interval_95"][kind][metric] or [None, None]
-            row.append(_text(summary["average"][kind][metric], decimals))
-            row.append(" to ".join(_text(bound, decimals) for bound in bounds))
+            row.append(text_number(summary["average"][kind][metric], decimals))
+            row.append(" to ".join(text_number(bound, decimals) for bound in bounds))
         table.append([*row, unit])
-    return _table(table)
+    return text_table(table)
 
 
 def joint_table(summary: dict[str, Any]) -> str:
     """Plain text: the mean error of each joint and of each PDoF group."""
     rows = {**summary["per_joint"], **summary["per_pdof"]}
-    return _table([["joint", "error (mm)"], *([name, _text(error)] for name, error in rows.items())])
+    return text_table(
+        [["joint", "error (mm)"], *([name, text_number(error)] for name, error in rows.items())]
+    )
 
 
-def write_csv(path: str | os.PathLike[str], summary: dict[str, Any]) -> None:
-    """Writes a summary as a table, a row per group and average; the file appears whole or not at all.
+def write_csv(path: str | os.PathLike[str], summaries: dict[str, dict[str, Any]]) -> None:
+    """Writes summaries as one table, a row per group and average; the file appears whole or not at all.
 
-    Joints and PDoF groups have their error in the column P1. What is not known is an empty cell.
+    The first column says of which summary a row is. Joints and PDoF groups have their error in the column P1.
+    What is not known is an empty cell.
     """
-    metrics = list(summary["metric units"])
-    rows = [["group", "name", "poses", "sequences", *metrics]]
+    metrics = list(next(iter(summaries.values()))["metric units"])
+    rows = [["poses are", "group", "name", "poses", "sequences", *metrics]]
+    for title, summary in summaries.items():
+        rows += [[title, *row] for row in _csv_rows(summary, metrics)]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_bytes(path, text.getvalue().encode())
+
+
+def _csv_rows(summary: dict[str, Any], metrics: list[str]) -> list[list[Any]]:
+    rows = []
+    columns = ["poses", "sequences", *metrics]
     size = [summary["poses"], summary["sequences"]]
     for kind, means in summary["average"].items():
         rows.append(["average", kind, *size, *(means[metric] for metric in metrics)])
@@ -169,13 +182,11 @@ def write_csv(path: str | os.PathLike[str], summary: dict[str, Any]) -> None:
             rows.append([f"interval_95 {which}", kind, *size, *(pair[end] for pair in bounds)])
     for group in GROUPINGS:
         for name, row in summary[group].items():
-            rows.append([group, name, *(row[column] for column in rows[0][2:])])
+            rows.append([group, name, *(row[column] for column in columns)])
     for group in ("per_joint", "per_pdof"):
         for name, error in summary[group].items():
             rows.append([group, name, *size, *(error if metric == "P1" else None for metric in metrics)])
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_bytes(path, text.getvalue().encode())
+    return rows
 
 
 def _per_sequence(values: np.ndarray, sequences: list[Sequence]) -> tuple[np.ndarray, np.ndarray]:
@@ -254,11 +265,12 @@ def _named(names: Iterable[str], values: Iterable[float]) -> dict[str, float | N
     return dict(zip(names, map(_number, values)))
 
 
-def _text(value: float | None, decimals: int = 2) -> str:
+def text_number(value: float | None, decimals: int = 2) -> str:
+    """A figure for a table, a dash where it is not known."""
     return "-" if value is None else f"{value:.{decimals}f}"
 
 
-def _table(rows: list[list[str]]) -> str:
+def text_table(rows: list[list[str]]) -> str:
     """Rows of text under each other, the first column to the left and numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     padded = [

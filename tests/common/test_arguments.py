@@ -81,6 +81,7 @@ WRONG = {
     "--channel": ["0", "100", "23"],
     "--d_hid": ["0"],
     "--lr": ["0", "-0.1", "nan", "inf", "1e39", "fast"],
+    "--lr_refine": ["0", "nan"],
     "--lr_decay": ["0", "nan", "1.01"],
     "--lr_decay_large": ["0", "inf"],
     "--large_decay_epoch": ["0"],
@@ -121,6 +122,12 @@ def test_wrong_values_are_refused_with_the_flag_and_the_value(capsys, flag, valu
         ("--train -n run --epochs 3", "--epochs"),
         ("--train -n run --nepo 3", "--nepo"),
         ("--train -n run stray", "stray"),
+        ("--train -n run --refine", "--previous_dir"),
+        ("--reload --previous_dir cpn --refine_freeze", "--refine"),
+        ("--reload --previous_dir cpn --previous_refine cpn", "--refine"),
+        ("--reload --previous_dir cpn --joints 14", "--joints"),
+        ("--train -n run --report r", "--report"),
+        ("--train -n run --compare a.json b.json", "--compare"),
     ],
 )
 def test_calls_that_make_no_sense_are_refused_with_the_reason(capsys, argv, word):

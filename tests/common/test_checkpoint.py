@@ -108,6 +108,15 @@ def test_a_run_in_its_first_epoch_points_to_its_last_state(ckpt):
         checkpoint.find_weights("cpn", ckpt)
 
 
+def test_the_weights_of_lifter_and_head_are_told_apart(ckpt):
+    put(ckpt / "a" / "model_1_1.pth", ckpt / "a" / "refine_1_1.pth", ckpt / "a" / "last.pth")
+    assert checkpoint.find_weights("a", ckpt) == ckpt / "a" / "model_1_1.pth"
+    assert checkpoint.find_weights("a", ckpt, head=True) == ckpt / "a" / "refine_1_1.pth"
+    put(ckpt / "b" / "model_1_1.pth", ckpt / "b" / "last.pth")
+    with pytest.raises(CheckpointError, match=r"no weights of a refine head \(refine_\*\.pth\) in .*pth$"):
+        checkpoint.find_weights("b", ckpt, head=True)
+
+
 def test_what_a_killed_process_left_behind_is_no_candidate(ckpt, monkeypatch):
     put(ckpt / "cpn" / "model_1_1.pth")
     monkeypatch.setattr(Path, "unlink", lambda self, **_: None)  # as after SIGKILL
@@ -189,6 +198,16 @@ def test_weights_arrive_exactly(tmp_path):
     checkpoint.load_weights(model, path)
     saved = torch.load(path, weights_only=True)
     assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
+
+
+def test_of_a_whole_training_state_the_part_that_is_asked_for_is_taken(tmp_path):
+    path, head = tmp_path / "last.pth", torch.nn.Linear(2, 2)
+    weight = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    torch.save({"model": {}, "refine": {"weight": weight, "bias": torch.zeros(2)}, "optimizer": {}}, path)
+    checkpoint.load_weights(head, path, "refine")
+    assert torch.equal(head.weight, weight)
+    with pytest.raises(CheckpointError, match="weight: missing"):
+        checkpoint.load_weights(head, path)
 
 
 def test_the_prefix_of_data_parallel_is_dropped(tmp_path):

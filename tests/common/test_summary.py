@@ -197,9 +197,14 @@ def test_json_reads_back(tmp_path, small_scores):
 
 def test_csv_has_every_figure(tmp_path, scored):
     found = summary.summarize(*scored)
-    summary.write_csv(tmp_path / "summary.csv", found)
+    other = summary.summarize({name: values * 2 for name, values in scored[0].items()}, scored[1])
+    summary.write_csv(tmp_path / "summary.csv", {"lifted": found, "refined": other})
     with open(tmp_path / "summary.csv", newline="") as file:
-        rows = {(row["group"], row["name"]): row for row in csv.DictReader(file)}
+        listed = list(csv.DictReader(file))
+    assert len(listed) % 2 == 0
+    rows = {(row["group"], row["name"]): row for row in listed if row["poses are"] == "lifted"}
+    doubled = {(row["group"], row["name"]): row for row in listed if row["poses are"] == "refined"}
+    assert float(doubled["average", "frame_wise"]["P1"]) == other["average"]["frame_wise"]["P1"]
     assert float(rows["average", "action_wise"]["P2"]) == found["average"]["action_wise"]["P2"]
     high = found["interval_95"]["frame_wise"]["AUC"][1]
     assert float(rows["interval_95 high", "frame_wise"]["AUC"]) == high
