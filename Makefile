@@ -2,10 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test slow lint clean
+.PHONY: run test slow lint models clean
 
-run: .venv/ready
+# Scores the sample checkpoint, then lifts the picture in demo/figure/.
+run: .venv/ready models
 	$(BIN)/python main.py --reload --previous_dir sample --dataset sample --picture demo/output/sample.png
+	$(BIN)/python demo/vis.py --html
 
 test: .venv/ready
 	$(BIN)/python -m pytest
@@ -17,6 +19,9 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+models: .venv/ready
+	$(BIN)/python -m demo.fetch blazepose
 
 # The mark is set last, so that an install that was broken off is begun again.
 .venv/ready: requirement.txt pyproject.toml

@@ -1,6 +1,7 @@
-"""Times the metrics: ``python -m benchmarks.metrics [--poses 42000]``; one thread is enough to compare.
+"""Times the metrics beside the network: ``python -m benchmarks.metrics [--poses 42000]``.
 
-The poses are random: their number decides the time, not what they show.
+The poses are random: their number decides the time, not what they show. The network's time on all of them,
+with the mirrored input averaged, is reckoned from a part of them lifted in the same run.
 """
 
 from __future__ import annotations
@@ -18,17 +19,37 @@ from common.sequences import Sequence
 
 ACTIONS = 15
 FRAMES = 200
+LIFTED = 2048
 
 
-def timed(name: str, function: Callable[[], Any], repeats: int = 3) -> Any:
-    """Runs a function a few times, prints its best time and returns what it gave."""
+def timed(name: str, function: Callable[[], Any], repeats: int = 3) -> tuple[Any, float]:
+    """Runs a function a few times, prints its best time, and returns what it gave and that time."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
         result = function()
         times.append(time.perf_counter() - start)
     print(f"{name:20s} {min(times):8.3f} s")
-    return result
+    return result, min(times)
+
+
+def network_seconds(count: int) -> float:
+    """Seconds that HTNet at its published size takes for ``count`` poses and their mirror images."""
+    import torch
+
+    from common.evaluate import BATCH
+    from common.flip import lift
+    from model import HTNet
+
+    model, keypoints = HTNet().eval(), torch.zeros(BATCH, 1, 17, 2)
+    with torch.inference_mode():
+        lift(model, keypoints)
+        times = []
+        for _ in range(LIFTED // BATCH):
+            start = time.perf_counter()
+            lift(model, keypoints)
+            times.append(time.perf_counter() - start)
+    return float(np.median(times)) / BATCH * count
 
 
 def random_poses(count: int) -> tuple[np.ndarray, np.ndarray, list[Sequence]]:
@@ -52,8 +73,11 @@ def main() -> None:
     print(f"{count} poses in {len(sequences)} sequences, best of 3 runs")
     for metric in (metrics.mpjpe, metrics.p_mpjpe, metrics.n_mpjpe, metrics.pck, metrics.auc):
         timed(metric.__name__, partial(metric, predicted, target))
-    scores = timed("score (all metrics)", partial(metrics.score, predicted, target, sequences))
-    timed("summarize", partial(summary.summarize, scores, sequences))
+    scores, scoring = timed("score (all metrics)", partial(metrics.score, predicted, target, sequences))
+    _, summing = timed("summarize", partial(summary.summarize, scores, sequences))
+    network = network_seconds(count)
+    print(f"{'network, mirrored too':20s} {network:8.3f} s")
+    print(f"all metrics and their summary take {(scoring + summing) / network:.4f} of the network's time")
 
 
 if __name__ == "__main__":

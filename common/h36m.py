@@ -161,7 +161,8 @@ def read_takes(dataset: Dataset, root: Path, keypoints: str) -> list[Take]:
         if absent:
             continue
         for action, world in positions[subject].items():
-            take = Take(subject, action, world, pixels[subject].get(action), h36m_cameras()[subject])
+            found = pixels[subject].get(action)
+            take = Take(subject, str(action), world, found, h36m_cameras()[subject])
             faults += _faults(take, path_3d.name, path_2d.name)
             takes.append(take)
     if faults:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shlex
@@ -35,10 +36,12 @@ def place(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
+def as_before():
+    """Takes back what ``main.main`` sets for its process."""
+    threads, handlers = torch.get_num_threads(), list(logging.getLogger().handlers)
     yield
     torch.set_num_threads(threads)
+    logging.getLogger().handlers[:] = handlers
 
 
 def options(place: Path) -> list[str]:
@@ -122,7 +125,8 @@ def _names(published) -> set[str]:
 
 def test_the_log_tells_the_rule_the_choice_and_every_epoch(whole):
     log = (whole / "train.log").read_text()
-    assert "learning rate: 0.0005 in the first epoch; after each epoch x 0.95, but x 0.5 after every 5" in log
+    rule = "0.0005 in the first epoch; after each epoch x 0.95, but x 0.5 after every 5 epochs"
+    assert f"learning rate of model: {rule}" in log
     assert "kept is the epoch with the lowest P1 on the test subjects" in log
     for record in json.loads((whole / "history.json").read_text()):
         line = f"epoch: {record['epoch']}, lr: {record['learning_rate']:.7f}, loss: {record['loss']:.4f}, "
@@ -137,11 +141,56 @@ def test_the_same_call_gives_the_same_figures_and_another_seed_others(place):
     assert figures[0] == figures[1] != figures[2]
 
 
+def test_the_seed_decides_the_weights_to_begin_with(place):
+    still = ["--nepoch", "1", "--subset", "0.01", "--lr", "1e-30"]
+    for seed in ("1", "2"):
+        assert main.main(train(place, f"still {seed}", *still, "--seed", seed)) == 0
+    one, other = (checkpoint.read(place / "ckpt" / f"still {seed}" / "last.pth")["model"] for seed in "12")
+    assert not torch.equal(one["fcn.weight"], other["fcn.weight"])
+
+
 def test_a_run_is_not_written_over(capsys, place, whole):
     before = (whole / "options.json").read_bytes(), best(whole).read_bytes()
     message = refused(capsys, train(place, "whole", "--lr", "0.1"))
     assert "already holds a run" in message
     assert ((whole / "options.json").read_bytes(), best(whole).read_bytes()) == before
+
+
+def test_a_subject_can_be_held_out_to_choose_by(capsys, place):
+    little = ["--subset", "0.02", "--nepoch", "1"]
+    assert main.main(train(place, "held out", *little, "--select", "S6")) == 0
+    output = capsys.readouterr().out
+    assert re.search(r"training on S1, S5, S7, S8 .*; scoring each epoch on S6 \(", output)
+    assert "held out of training" in output
+    message = refused(capsys, train(place, "test subject", *little, "--select", "S9"))
+    assert "--select S9: expected one of best, last, S1, S5, S6, S7, S8" in message
+
+
+@pytest.mark.parametrize("more", [[], ["--refine_freeze", "--select", "last"]], ids=["joint", "frozen"])
+def test_a_second_stage_is_trained_resumed_and_scored_beside_its_base(capsys, place, whole, tmp_path, more):
+    argv = train(tmp_path, "refined", "--subset", "0.02", "--cache_dir", str(place / "cache"))
+    argv += ["--reload", "--previous_dir", str(best(whole)), "--refine", *more]
+    folder = tmp_path / "ckpt" / "refined"
+    assert main.main([*argv, "--nepoch", "1"]) == 0
+    assert main.main(resume(tmp_path, "refined", "--nepoch", "2")) == 0
+    resumed = checkpoint.read(folder / "last.pth")
+    folder.rename(tmp_path / "before")
+    assert main.main([*argv, "--nepoch", "2"]) == 0
+    straight = checkpoint.read(folder / "last.pth")
+    for part in ("model", "refine"):
+        assert all(torch.equal(value, resumed[part][name]) for name, value in straight[part].items())
+    assert same_weights(best(folder), best(whole)) == bool(more)
+
+    capsys.readouterr()
+    few = ["-a", "Walk", "--downsample", "8"]
+    assert main.main(score(place, folder, "--refine", *few)) == 0
+    both = capsys.readouterr().out
+    assert main.main(score(place, folder, *few)) == 0
+    alone = _table(capsys.readouterr().out)["Walk"]
+    row = next(line for line in both.splitlines() if line.startswith("Walk "))
+    assert re.split(r"  +", row)[1:3] == [f"{value:.2f}" for value in alone]
+    assert "refined (uses the true root depth and the camera)" in both
+    assert "weights of a refine head" in refused(capsys, score(place, "whole", "--refine", *few))
 
 
 # Kills and signals
