@@ -1,0 +1,161 @@
+"""Videos and webcams, a frame at a time, read with OpenCV."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from demo.lib.inputs import InputError, check_size, refusing
+
+if TYPE_CHECKING:
+    import cv2
+
+FPS_RANGE = (0.5, 480.0)
+FALLBACK_FPS = 30.0
+MISSING_SHARE = 0.05
+"""Containers only estimate their number of frames; a video that lacks more than this share was cut."""
+
+
+class Video:
+    """A video file or a webcam: iterating gives each frame once, (H, W, 3) uint8 RGB, holding one at a time.
+
+    The rotation that phones note in the file is applied. A video that breaks off is read up to there, with a
+    note.
+
+    Attributes:
+        name: The file, or "webcam N".
+        size: Width and height of the frames, pixels.
+        fps: Frames per second.
+        frame_count: The container's estimate of the number of frames; None where it has none.
+        notes: What is odd about the video, for the user; complete when all frames are read.
+
+    Args:
+        source: The file, or the number of a webcam.
+
+    Raises:
+        InputError: The file cannot be opened, is too large, or has no frame; or there is no such webcam.
+    """
+
+    def __init__(self, source: str | os.PathLike[str] | int) -> None:
+        import cv2
+
+        self.name = f"webcam {source}" if isinstance(source, int) else os.fspath(source)
+        self.notes: list[str] = []
+        self._live = isinstance(source, int)
+        self._capture = _open_camera(source) if isinstance(source, int) else _open_file(source)
+        try:
+            with refusing(self.name):
+                sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+                check_size(*(int(self._capture.get(side)) for side in sides))
+                self._first = self._read()
+                if self._first is None:
+                    raise InputError("no frame in it can be read; is it cut short, or still being written?")
+        except InputError:
+            self.close()
+            raise
+        # Of the frame and not of the container, which does not always count the rotation in.
+        self.size = (self._first.shape[1], self._first.shape[0])
+        self.fps = self._sane_fps(self._capture.get(cv2.CAP_PROP_FPS))
+        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.frame_count = int(count) if not self._live and 0 < count < 1e9 else None
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the file or camera."""
+        self._capture.release()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        frame, self._first = self._first, None
+        count = 0
+        while frame is not None:
+            if frame.shape[1::-1] != self.size:
+                self.notes.append(f"frames change size after {count}: the rest is left out")
+                return
+            count += 1
+            yield frame
+            frame = self._read()
+        if self._live:
+            self.notes.append(f"the camera gave no more frames after {count}")
+        elif self.frame_count and self.frame_count - count > max(2, MISSING_SHARE * self.frame_count):
+            self.notes.append(
+                f"it ends after {count} of {self.frame_count} frames: it is cut short or damaged there"
+            )
+
+    def _read(self) -> np.ndarray | None:
+        import cv2
+
+        taken, frame = self._capture.read()
+        return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) if taken and frame is not None and frame.size else None
+
+    def _sane_fps(self, fps: float) -> float:
+        low, high = FPS_RANGE
+        if math.isfinite(fps) and low <= fps <= high:
+            return float(fps)
+        self.notes.append(
+            f"it claims {fps:g} frames per second; {FALLBACK_FPS:g} are assumed: times are a guess"
+        )
+        return FALLBACK_FPS
+
+
+def webcam(index: int) -> Video:
+    """Opens a webcam by its number, counted from 0; it is a ``Video`` without an end.
+
+    Raises:
+        InputError: There is no such camera, or it gives no picture.
+    """
+    return Video(index)
+
+
+def _open_file(source: str | os.PathLike[str]) -> cv2.VideoCapture:
+    import cv2
+
+    with refusing(source), open(source, "rb") as file:
+        if not file.read(1):
+            raise InputError("empty")
+    with _silent():
+        # FFmpeg by name: OpenCV's other readers would take some names for patterns of pictures.
+        capture = cv2.VideoCapture(os.path.abspath(source), cv2.CAP_FFMPEG)
+    if not capture.isOpened():
+        raise InputError(
+            f"{source}: no video that FFmpeg reads, or one whose index is missing because it is cut short"
+        )
+    return capture
+
+
+def _open_camera(index: int) -> cv2.VideoCapture:
+    import cv2
+
+    if index < 0:
+        raise InputError(f"webcam {index}: expected a number from 0 on")
+    with _silent():
+        capture = cv2.VideoCapture(index)
+    if not capture.isOpened():
+        raise InputError(
+            f"webcam {index}: no such camera, or another program holds it, or this one may not use it; "
+            "the first camera is 0"
+        )
+    return capture
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keeps OpenCV and FFmpeg from printing beside the error that says the same by name."""
+    import cv2
+
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    log = cv2.utils.logging
+    level = log.setLogLevel(log.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        log.setLogLevel(level)
