@@ -63,11 +63,13 @@ def compare(paths: List[str | Path], *, plot: Path | None = None) -> str:
         plot: Where to draw the averages and the differences per action, as PNG.
 
     Raises:
-        UserError: A file is not such a record, there is only one, or the plot cannot be written.
+        UserError: A file is not such a record, there is only one, two of them have scored other joints, or
+            the plot cannot be written.
     """
     if len(paths) < 2:
         raise UserError(f"--compare: expected at least two files of --metrics_json, found {len(paths)}")
     records = [_lettered(read_record(path), number) for number, path in enumerate(paths)]
+    _check_same_joints(records, paths)
     names = _names(paths)
     against_first = _pairs(records)
     by_refining = [pair(record.refined, record.base) for record in records if record.refined]
@@ -100,6 +102,21 @@ def pair(run: Run, against: Run) -> Pair:
         metric: np.stack([run.errors[metric][own], against.errors[metric][other]]) for metric in METRICS
     }
     return Pair(run, against, tuple(sequences), errors)
+
+
+def _check_same_joints(records: List[Record], paths: List[str | Path]) -> None:
+    """Refuses means over other joints, which would differ though the poses were the same."""
+    stated = [
+        (str(path), record.facts["joints"])
+        for path, record in zip(paths, records, strict=True)
+        if "joints" in record.facts
+    ]
+    for path, joints in stated:
+        if joints != stated[0][1]:
+            raise UserError(
+                f"{path}: expected scores over the same joints as {stated[0][0]} ({stated[0][1]}), "
+                f"found {joints}: score both alike with --joints"
+            )
 
 
 def _pairs(records: List[Record]) -> list[Pair]:
@@ -172,7 +189,7 @@ def _pdof(records: List[Record], names: List[str]) -> str:
     rows = [["run", "file", *PDOF_GROUPS]]
     for run, name in _runs(records, names):
         rows.append([run.name, name, *(f"{run.summary['per_pdof'][group]:.2f}" for group in PDOF_GROUPS)])
-    return "Mean joint error by distance to the torso (PDoF), mm\n" + text_table(rows)
+    return "Mean joint error by distance to the torso (PDoF), all 17 joints, mm\n" + text_table(rows)
 
 
 def _differences(pairs: List[Pair]) -> str:
@@ -192,7 +209,8 @@ def _differences(pairs: List[Pair]) -> str:
     table = [text_table(rows)] if len(rows) > 1 else []
     head = "Paired differences per pose, mm: below 0, the run that is named first has the lower error"
     words = (
-        "95 % intervals: bootstrap over sequences (a take seen by a camera); they know of no other subjects."
+        "95 % intervals: bootstrap over takes, all cameras of a take together; too narrow for few takes, "
+        "and they know of no other subjects."
     )
     return "\n".join([head, *table, *notes, words])
 

@@ -36,13 +36,22 @@ def align_similarity(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
     The fit has the least squared error, without reflection (Umeyama, PAMI 1991), so the mean distance of a
     pose may, rarely, grow by it. A pose without extent fits best as a point at the target's centre.
     """
-    return _aligned(*_checked(predicted, target))
+    predicted, target = _checked(predicted, target)
+    source = predicted - predicted.mean(axis=1, keepdims=True)
+    center = target.mean(axis=1, keepdims=True)
+    covariance = np.swapaxes(source, 1, 2) @ (target - center)  # (N, 3, J) @ (N, J, 3) -> (N, 3, 3)
+    u, singular, vt = np.linalg.svd(covariance)
+    # The weakest axis is turned around where the best fit would be a mirror image.
+    sign = np.where(np.linalg.det(u) * np.linalg.det(vt) < 0, -1.0, 1.0)
+    u[:, :, 2] *= sign[:, None]
+    singular[:, 2] *= sign
+    scale = _ratio(singular.sum(axis=1), _dot(source, source))
+    return source @ (u @ vt * scale[:, None, None]) + center  # (N, J, 3) @ (N, 3, 3) -> (N, J, 3)
 
 
 def p_mpjpe(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
     """MPJPE after ``align_similarity``, protocol 2 (P2): (N,)."""
-    predicted, target = _checked(predicted, target)
-    return _norm(_aligned(predicted, target) - target).mean(axis=1)
+    return _norm(align_similarity(predicted, target) - target).mean(axis=1)
 
 
 def n_mpjpe(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -51,7 +60,8 @@ def n_mpjpe(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
     The scale of each pose is the one with the least squared error; nothing is moved or turned.
     """
     predicted, target = _checked(predicted, target)
-    return _norm(_scaled(predicted, target) - target).mean(axis=1)
+    scale = _ratio(_dot(predicted, target), _dot(predicted, predicted))
+    return _norm(predicted * scale[:, None, None] - target).mean(axis=1)
 
 
 def velocity_errors(predicted: np.ndarray, target: np.ndarray, sequences: Iterable[Sequence]) -> np.ndarray:
@@ -69,7 +79,20 @@ def velocity_errors(predicted: np.ndarray, target: np.ndarray, sequences: Iterab
         ValueError: If a sequence has rows that the arrays lack.
     """
     predicted, target = _checked(predicted, target)
-    return _velocity_errors(predicted - target, sequences)
+    offset = predicted - target
+    moving = np.zeros(len(offset), dtype=bool)
+    for sequence in sequences:
+        if not 0 <= sequence.start <= sequence.stop <= len(offset):
+            raise ValueError(
+                f"expected sequences within {len(offset)} poses, found rows {sequence.start} to "
+                f"{sequence.stop} ({sequence}): pass the sequences of the set that was predicted"
+            )
+        moving[sequence.start + 1 : sequence.stop] = True
+    errors = np.full(len(offset), np.nan)
+    # The difference of the steps is the step of the difference.
+    errors[1:] = _norm(np.diff(offset, axis=0)).mean(axis=1)
+    errors[~moving] = np.nan
+    return errors
 
 
 def pck(predicted: np.ndarray, target: np.ndarray, threshold: float = PCK_THRESHOLD) -> np.ndarray:
@@ -98,7 +121,10 @@ def bone_length_errors(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 def symmetry_errors(predicted: np.ndarray) -> np.ndarray:
     """Mean difference of left and right bone lengths (6 pairs) of (N, 17, 3) poses: (N,)."""
-    return _symmetry_errors(_bone_lengths(_checked(predicted)[0]))
+    lengths = _bone_lengths(*_checked(predicted))
+    place = {child: index for index, (child, _) in enumerate(BONES)}
+    left, right = [place[joint] for joint in LEFT], [place[joint] for joint in RIGHT]
+    return np.abs(lengths[:, left] - lengths[:, right]).mean(axis=1)  # from (N, 16) lengths
 
 
 def score(
@@ -107,7 +133,7 @@ def score(
     sequences: Iterable[Sequence],
     joints: tuple[int, ...] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Every metric of every pose, with what they share computed once.
+    """Every metric of every pose.
 
     Args:
         predicted: (N, 17, 3) poses, root-relative, mm.
@@ -120,22 +146,19 @@ def score(
         and "symmetry"; and (N, 17) "joint_errors". The last three are of all 17 joints always.
     """
     predicted, target = _checked(predicted, target)
-    lengths = _bone_lengths(predicted)
-    every = _norm(predicted - target)
-    bone_length = np.abs(lengths - _bone_lengths(target)).mean(axis=1)
-    errors = every
-    if joints is not None:
-        chosen = list(joints)
-        predicted, target, errors = predicted[:, chosen], target[:, chosen], every[:, chosen]
+    predicted, target = _checked(predicted, target)
+    every = joint_errors(predicted, target)
+    chosen = slice(None) if joints is None else list(joints)
+    errors, pair = every[:, chosen], (predicted[:, chosen], target[:, chosen])
     return {
         "P1": errors.mean(axis=1),
-        "P2": _norm(_aligned(predicted, target) - target).mean(axis=1),
-        "P3": _norm(_scaled(predicted, target) - target).mean(axis=1),
-        "MPJVE": _velocity_errors(predicted - target, sequences),
+        "P2": p_mpjpe(*pair),
+        "P3": n_mpjpe(*pair),
+        "MPJVE": velocity_errors(*pair, sequences),
         "PCK": _pck(errors, PCK_THRESHOLD),
         "AUC": _auc(errors, AUC_THRESHOLDS),
-        "bone_length": bone_length,
-        "symmetry": _symmetry_errors(lengths),
+        "bone_length": bone_length_errors(predicted, target),
+        "symmetry": symmetry_errors(predicted),
         "joint_errors": every,
     }
 
@@ -172,40 +195,6 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
 
 
-def _aligned(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
-    source = predicted - predicted.mean(axis=1, keepdims=True)
-    center = target.mean(axis=1, keepdims=True)
-    covariance = np.swapaxes(source, 1, 2) @ (target - center)  # (N, 3, J) @ (N, J, 3) -> (N, 3, 3)
-    u, singular, vt = np.linalg.svd(covariance)
-    # The weakest axis is turned around where the best fit would be a mirror image.
-    sign = np.where(np.linalg.det(u) * np.linalg.det(vt) < 0, -1.0, 1.0)
-    u[:, :, 2] *= sign[:, None]
-    singular[:, 2] *= sign
-    scale = _ratio(singular.sum(axis=1), _dot(source, source))
-    return source @ (u @ vt * scale[:, None, None]) + center  # (N, J, 3) @ (N, 3, 3) -> (N, J, 3)
-
-
-def _scaled(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
-    scale = _ratio(_dot(predicted, target), _dot(predicted, predicted))
-    return predicted * scale[:, None, None]
-
-
-def _velocity_errors(offset: np.ndarray, sequences: Iterable[Sequence]) -> np.ndarray:
-    """MPJVE from (N, J, 3) predicted minus true: the difference of steps is the step of the difference."""
-    moving = np.zeros(len(offset), dtype=bool)
-    for sequence in sequences:
-        if not 0 <= sequence.start <= sequence.stop <= len(offset):
-            raise ValueError(
-                f"expected sequences within {len(offset)} poses, found rows {sequence.start} to "
-                f"{sequence.stop} ({sequence}): pass the sequences of the set that was predicted"
-            )
-        moving[sequence.start + 1 : sequence.stop] = True
-    errors = np.full(len(offset), np.nan)
-    errors[1:] = _norm(np.diff(offset, axis=0)).mean(axis=1)
-    errors[~moving] = np.nan
-    return errors
-
-
 def _pck(errors: np.ndarray, threshold: float) -> np.ndarray:
     return (errors < threshold).mean(axis=1)
 
@@ -222,10 +211,3 @@ def _bone_lengths(poses: np.ndarray) -> np.ndarray:
         raise ValueError(f"expected all {NUM_JOINTS} joints for bone lengths, found {poses.shape[1]}")
     children, parents = np.transpose(BONES)
     return _norm(poses[:, children] - poses[:, parents])
-
-
-def _symmetry_errors(lengths: np.ndarray) -> np.ndarray:
-    """Mean left-right difference of (N, 16) bone lengths: (N,)."""
-    place = {child: index for index, (child, _) in enumerate(BONES)}
-    left, right = [place[joint] for joint in LEFT], [place[joint] for joint in RIGHT]
-    return np.abs(lengths[:, left] - lengths[:, right]).mean(axis=1)

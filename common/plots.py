@@ -40,6 +40,7 @@ RUN_MARKERS = "osD^vP"
 GRID_COLOUR = "#D0D4DA"
 CURVE_END = 250
 """Where the cumulative curve ends, mm: beyond the 150 mm of PCK and AUC, to show what they do not see."""
+NOT_DRAWN = "left out, since much larger: what refining changes within a run; the text has it"
 
 # At 5 inches a plot is readable on a phone, and two of them stand side by side on a page.
 _WIDTH, _DPI = 5.0, 200
@@ -109,7 +110,9 @@ def joint_plot(path: Path, summary: Summary, refined: Summary | None = None) -> 
     keys = [_patch(side, colour) for side, colour in sides.items()]
     if refined:
         keys.append(_patch(REFINED, TRUNK_COLOUR, refined=True))
-    _bar_picture(path, "Error per joint", [name.replace("_", " ") for name in names], series, keys)
+    _bar_picture(
+        path, "Error per joint (all 17 joints)", [name.replace("_", " ") for name in names], series, keys
+    )
 
 
 def pdof_plot(path: Path, summary: Summary, refined: Summary | None = None) -> None:
@@ -121,7 +124,7 @@ def pdof_plot(path: Path, summary: Summary, refined: Summary | None = None) -> N
         for found in filter(None, (summary, refined))
     ]
     keys = [_patch("base", colour), _patch(REFINED, colour, refined=True)] if refined else []
-    _bar_picture(path, "Error by distance to the torso (PDoF)", names, series, keys)
+    _bar_picture(path, "Error by distance to the torso (PDoF, all 17 joints)", names, series, keys)
 
 
 def error_curve(path: Path, errors: np.ndarray, refined: np.ndarray | None = None) -> None:
@@ -139,47 +142,54 @@ def error_curve(path: Path, errors: np.ndarray, refined: np.ndarray | None = Non
         distances = np.arange(0, CURVE_END + 1)
         for values, label, dashes in ((errors, "", "-"), (refined, f"{REFINED}\n", "--")):
             if values is not None:
-                auc = pck(values, AUC_THRESHOLDS).mean()
-                at_threshold = pck(values, (PCK_THRESHOLD,))[0]
+                auc = share_below(values, AUC_THRESHOLDS).mean()
+                at_threshold = share_below(values, (PCK_THRESHOLD,))[0]
                 label += f"AUC {auc:.4f} (0 to 150 mm, shaded), PCK at 150 mm {at_threshold:.4f}"
-                axes.plot(
-                    distances, pck(values, distances), dashes, color=METRIC_COLOURS["P1"], lw=2, label=label
-                )
+                shares = share_below(values, distances)
+                axes.plot(distances, shares, dashes, color=METRIC_COLOURS["P1"], lw=2, label=label)
         axes.set(xlim=(0, CURVE_END), ylim=(0, 1), xlabel="distance to the true place, mm")
         axes.set_ylabel("share of joints nearer (PCK)")
         axes.grid()
         _head(figure, "Cumulative joint error", axes.get_legend_handles_labels()[0])
 
 
-def pck(errors: np.ndarray, thresholds: List[float] | np.ndarray) -> np.ndarray:
+def share_below(errors: np.ndarray, thresholds: List[float] | np.ndarray) -> np.ndarray:
     """Share of all errors that are below each of the thresholds."""
     return np.searchsorted(np.sort(errors, axis=None), thresholds, side="left") / errors.size
 
 
 def training_plot(path: Path, history: List[dict[str, Any]]) -> None:
-    """Draws loss, P1 and P2, and learning rate by epoch; ``history`` is that of a run's history.json."""
+    """Draws loss, P1 and P2, and learning rate by epoch; ``history`` is that of a run's history.json.
+
+    Records with "base_P1" are of a run with the refine head: their P1 and P2 are drawn as refined, and the
+    P1 before the head beside them.
+    """
     epochs = [record["epoch"] for record in history]
+    refined = any("base_P1" in record for record in history)
     with _picture(path, 5.6) as figure:
         loss, error, rate = figure.subplots(3, sharex=True, height_ratios=(2, 3, 2))
         style: dict[str, Any] = {"marker": "o", "ms": 3, "lw": 1.5}
         loss.plot(epochs, [record["loss"] * 1000 for record in history], color=TRUNK_COLOUR, **style)
         loss.set_ylabel("loss, mm")
         for metric, marker in zip(METRICS, "os", strict=True):
+            look = {"color": METRIC_COLOURS[metric], "marker": marker, "ls": "--" if refined else "-"}
             values = [record[metric] for record in history]
-            error.plot(
-                epochs, values, **style | {"color": METRIC_COLOURS[metric], "marker": marker}, label=metric
-            )
+            label = f"{metric}, {REFINED}" if refined else metric
+            error.plot(epochs, values, **style | look, label=label)
+        if refined:
+            values = [record.get("base_P1", np.nan) for record in history]
+            error.plot(epochs, values, color=METRIC_COLOURS["P1"], **style, label="base P1")
         best = min(history, key=lambda record: record["P1"])
-        lowest = f"lowest P1: {best['P1']:.2f} mm, epoch {best['epoch']}"
+        lowest = f"lowest P1{', refined' * refined}: {best['P1']:.2f} mm, epoch {best['epoch']}"
         error.plot(best["epoch"], best["P1"], "o", ms=9, mfc="none", color="black", ls="none", label=lowest)
         error.set_ylabel("error, mm")
         rate.plot(epochs, [record["learning_rate"] for record in history], color=TRUNK_COLOUR, **style)
         rate.set(ylim=(0, None), ylabel="learning rate", xlabel="epoch")
         rate.yaxis.set_major_formatter("{x:g}")
-        rate.xaxis.get_major_locator().set_params(integer=True)
+        rate.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         for axes in (loss, error, rate):
             axes.grid(axis="both")
-        _head(figure, "Training", error.get_legend_handles_labels()[0], columns=3)
+        _head(figure, "Training", error.get_legend_handles_labels()[0], columns=1 if refined else 3)
 
 
 def comparison_plot(path: Path, runs: List[Run], titles: List[str], pairs: List[Pair]) -> None:
@@ -204,6 +214,8 @@ def comparison_plot(path: Path, runs: List[Run], titles: List[str], pairs: List[
         _axes_head(panels[0], "Action-wise averages with 95 % intervals", keys)
         if pairs:
             _draw_differences(panels[1], actions, pairs)
+            if any(refined):
+                panels[1].set_xlabel(f"{panels[1].get_xlabel()}\n{NOT_DRAWN}")
 
 
 def _draw_differences(axes: Axes, actions: List[str], pairs: List[Pair]) -> None:

@@ -28,8 +28,14 @@ PICTURES = (
 """Names of the pictures of a report, without ".png"."""
 
 CAPTIONS = {
-    "error_per_joint": "P1 of each joint over all poses. The pelvis is the root, whose error is always 0.",
-    "error_per_pdof": "Mean joint error over all poses. The torso's group holds the pelvis and its 0.",
+    "error_per_joint": (
+        "Mean error over all poses, of all 17 joints, whichever are scored. The pelvis is the root, whose "
+        "error is always 0."
+    ),
+    "error_per_pdof": (
+        "Mean error over all poses, of all 17 joints, whichever are scored. The torso's group holds the "
+        "pelvis and its 0."
+    ),
     "error_curve": "Frame-wise, over all joints that are scored. The step at 0 is the pelvis, always at 0.",
     "training": "P1 and P2 are those of the poses that the run scored after each epoch.",
 }
@@ -41,7 +47,7 @@ WORDS = {
     "MPJVE": "mean error of the joints' motion from one scored frame to the next within a sequence",
     "PCK": "share of the joints that are nearer than 150 mm to their true places",
     "AUC": "mean of such shares for 0, 5, ... 150 mm: the area under the cumulative curve",
-    "bone_length": "mean absolute error of the 16 bone lengths",
+    "bone_length": "mean absolute error of the 16 bone lengths, of all 17 joints always",
     "symmetry": "mean difference of left and right bone lengths of a predicted pose",
     "refined": (
         "after the refine head, which is given the true depth of the root and the camera. Such figures may "
@@ -50,9 +56,10 @@ WORDS = {
     "action-wise": "mean over the poses of each action, then over the actions: the protocol's average",
     "frame-wise": "mean over all poses",
     "95 % interval": (
-        "percentile bootstrap over whole sequences, a take as one camera sees it. It tells how far an "
-        "average would move with other takes of the same subjects; it takes the cameras of a take for "
-        "independent and knows of no other subjects. A single sequence has none"
+        "percentile bootstrap over whole takes, all cameras of a take together, drawn within each action "
+        "where every action has two takes or more. It tells how far an average would move with other takes "
+        "of the same subjects; it is too narrow for few takes and knows of no other subjects. A single take "
+        "has none"
     ),
     "PDoF": "part degree of freedom: how many joints along the limb a joint is away from the torso",
 }
@@ -74,7 +81,8 @@ def write_report(
         evaluation: What was scored.
         facts: What a reader should know of it, by name, such as the weights and how the epoch was chosen.
         refined: The same poses after the refine head.
-        history: Records with "epoch", "learning_rate", "loss" (m), "P1" and "P2" (mm), of the run's training.
+        history: Records with "epoch", "learning_rate", "loss" (m), "P1" and "P2" (mm), of the run's training;
+            with "base_P1" too, P1 and P2 are those of refined poses.
         joints: The joints that the metrics were taken over, for the cumulative curve; all 17 when None.
 
     Returns:
@@ -255,7 +263,7 @@ def _error_table(grouping: str, summaries: List[dict[str, Any]]) -> str:
     ]
     groups = {"": 1} | dict.fromkeys(_labels(summaries), 1)
     head = [_name(grouping).removeprefix("per "), *["mm"] * len(summaries)]
-    return page.table(f"Mean error {_name(grouping)}", head, rows, groups)
+    return page.table(f"Mean error {_name(grouping)}, all 17 joints", head, rows, groups)
 
 
 def _labels(summaries: List[dict[str, Any]]) -> List[str]:

@@ -39,8 +39,9 @@ def summarize(
     """Averages of per-pose values, ready for JSON; None where there is nothing to average.
 
     - "average": the action-wise and the frame-wise mean of every metric.
-    - "interval_95": [low, high] of each of them, from a percentile bootstrap over whole sequences; None for
-      a single sequence. It takes the cameras of a take for independent, and knows of no other subjects.
+    - "interval_95": [low, high] of each of them, from a percentile bootstrap over whole takes, all cameras of
+      a take together, since they see the same motion; None for a single take. See ``_weights``. With few
+      takes it is too narrow, and it knows of no other subjects.
     - "per_action" (both takes as one), "per_subject", "per_camera": means over the poses that each has.
     - "per_joint": mean error of each joint (as P1) over all poses. "per_pdof": their means over groups of
       joints; all 17 belong to one, so that "torso" includes the root, whose error is always 0.
@@ -85,6 +86,8 @@ def paired_difference(
     resamples: int = 1000,
 ) -> dict[str, Any]:
     """Mean of a - b over the same poses, with its interval: below 0, a has the lower values.
+
+    The interval is made as that of ``summarize``: whole takes are drawn, all cameras of a take together.
 
     Args:
         values_a: (N,) one metric of one run; a pose that is NaN in either is left out.
@@ -146,14 +149,6 @@ def average_table(summary: dict[str, Any]) -> str:
             row.append(" to ".join(text_number(bound, decimals) for bound in bounds))
         table.append([*row, unit])
     return text_table(table)
-
-
-def joint_table(summary: dict[str, Any]) -> str:
-    """Plain text: the mean error of each joint and of each PDoF group."""
-    rows = {**summary["per_joint"], **summary["per_pdof"]}
-    return text_table(
-        [["joint", "error (mm)"], *([name, text_number(error)] for name, error in rows.items())]
-    )
 
 
 def write_csv(path: str | os.PathLike[str], summaries: dict[str, dict[str, Any]]) -> None:
@@ -231,7 +226,7 @@ def _averages(
 ) -> dict[str, np.ndarray]:
     """Both means (R, M) for R ways (R, S) to count each of the S sequences."""
     per_action = [_means(weights[:, own] @ sums[own], weights[:, own] @ counts[own]) for own in actions]
-    # A draw may miss an action altogether: the mean is over those that it has.
+    # A metric may be unknown for an action, and a draw may miss one that has a single take.
     present = ~np.isnan(per_action)  # (A, R, M)
     return {
         "action_wise": _means(np.where(present, per_action, 0).sum(axis=0), present.sum(axis=0)),
@@ -242,19 +237,47 @@ def _averages(
 def _bootstrap(
     sums: np.ndarray, counts: np.ndarray, sequences: list[Sequence], seed: int, resamples: int
 ) -> tuple[dict[str, np.ndarray], dict[str, list]]:
-    """Both means (M,), and their 95 % intervals from whole sequences drawn with replacement."""
-    size = len(sequences)
+    """Both means (M,), and their 95 % intervals from whole takes drawn with replacement."""
     actions = list(_members("per_action", sequences).values())
-    drawn = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=resamples)
-    means = _averages(np.ones((1, size)), sums, counts, actions)
-    spread = _averages(drawn, sums, counts, actions)
-    intervals = {kind: [_interval(column, size) for column in spread[kind].T] for kind in spread}
+    weights, takes = _weights(sequences, seed, resamples)
+    means = _averages(np.ones((1, len(sequences))), sums, counts, actions)
+    spread = _averages(weights, sums, counts, actions)
+    intervals = {kind: [_interval(column, takes) for column in spread[kind].T] for kind in spread}
     return {kind: mean[0] for kind, mean in means.items()}, intervals
 
 
-def _interval(values: np.ndarray, size: int) -> list[float] | None:
+def _weights(sequences: list[Sequence], seed: int, resamples: int) -> tuple[np.ndarray, int]:
+    """How much each sequence counts in each draw of takes (R, S), and how many takes there are.
+
+    A take is a subject's recording of an action, its sequences those of its cameras. The actions are the same
+    whoever is recorded, so takes are drawn within each action: draws without one of the actions would add the
+    differences between actions to the spread. Of n takes, n - 1 are drawn and count n / (n - 1) times, which
+    keeps the variance right where n is small, as it is here: Human3.6M has four takes for an action in its
+    test set (Rao and Wu, Resampling inference with complex survey data, JASA 1988).
+
+    A single take of an action tells nothing of the spread in it. If any action has but one, takes are drawn
+    from all of them at once, and the action-wise intervals come out rather too wide.
+    """
+    takes = sorted(
+        {(sequence.subject, sequence.action): sequence.action_name for sequence in sequences}.items()
+    )
+    action_of = np.array([action for _, action in takes])
+    strata = [np.flatnonzero(action_of == action) for action in sorted(set(action_of))]
+    if min(map(len, strata)) == 1:
+        strata = [np.arange(len(takes))]
+    rng = np.random.default_rng(seed)
+    weights = np.ones((resamples, len(takes)))
+    for own in strata:
+        if (size := len(own)) > 1:
+            drawn = rng.multinomial(size - 1, np.full(size, 1 / size), size=resamples)
+            weights[:, own] = drawn * size / (size - 1)
+    place = {take: number for number, (take, _) in enumerate(takes)}
+    return weights[:, [place[sequence.subject, sequence.action] for sequence in sequences]], len(takes)
+
+
+def _interval(values: np.ndarray, takes: int) -> list[float] | None:
     values = values[~np.isnan(values)]
-    return np.percentile(values, [2.5, 97.5]).tolist() if size > 1 and len(values) else None
+    return np.percentile(values, [2.5, 97.5]).tolist() if takes > 1 and len(values) else None
 
 
 def _number(value: float) -> float | None:

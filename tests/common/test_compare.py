@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from evaluations import TAKES, evaluation_of, make_evaluation
 
+from common import plots
 from common.compare import compare, pair
 from common.errors import UserError
 from common.evaluate import root_relative
@@ -159,6 +160,26 @@ def test_facts_that_differ_are_named(write, evaluation):
     assert "key points" in text and "device" not in text
 
 
+def test_scores_over_other_joints_are_not_paired(write, evaluation):
+    paths = [write(name, evaluation, {"joints": text}) for name, text in (("a", "17"), ("b", "16: no neck"))]
+    said_nothing = write("c", evaluation)
+    with pytest.raises(UserError, match=r"b\.json: expected .*a\.json \(17\), found 16: no neck: .*--joints"):
+        compare([paths[0], said_nothing, paths[1]])
+    assert "B minus A" in compare([paths[1], paths[1]])
+    assert "B: not said" in compare([paths[0], said_nothing])
+
+
+def test_intervals_are_over_takes_not_cameras(write):
+    def text(cameras):
+        takes = tuple(("S9", "Walking", camera, 4, 0, 1) for camera in range(cameras))
+        return compare(
+            [write(f"{name}", make_evaluation(takes, seed=seed)) for seed, name in enumerate("ab")]
+        )
+
+    assert row(text(4), "B", "minus", "A", "P1")[1] == "-"  # one take has no interval
+    assert "bootstrap over takes" in text(1)
+
+
 def test_files_of_one_name_are_told_apart(tmp_path, evaluation):
     paths = [tmp_path / folder / "scores.json" for folder in "xy"]
     for path in paths:
@@ -176,6 +197,19 @@ def test_the_plot(write, tmp_path):
     image = matplotlib.image.imread(tmp_path / "new" / "plot.png")[..., :3]
     assert image.shape[1] == 1400 and image.std() > 0.05
     assert (image[:, :4] > 0.99).all() and (image[:, -4:] > 0.99).all()  # nothing is cut off there
+
+
+@pytest.mark.parametrize("refined", [False, True])
+def test_the_plot_says_that_it_leaves_out_what_refining_changes(
+    write, evaluation, tmp_path, monkeypatch, refined
+):
+    figures = []
+    monkeypatch.setattr(plots, "write_png", lambda figure, path, dpi: figures.append(figure))
+    paths = [write(name, evaluation, refined=evaluation if refined else None) for name in "ab"]
+    compare(paths, plot=tmp_path / "plot.png")
+    drawn = figures[0].axes[1].get_legend()
+    assert len(drawn.get_texts()) == 1 + refined  # B minus A, B refined minus A refined
+    assert (plots.NOT_DRAWN in figures[0].axes[1].get_xlabel()) == refined
 
 
 def test_one_file_is_too_few(write, evaluation):

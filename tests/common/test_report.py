@@ -13,7 +13,7 @@ from common.errors import UserError
 from common.evaluate import root_relative
 from common.metrics import auc, pck
 from common.records import REFINED
-from common.skeleton import JOINT_NAMES
+from common.skeleton import JOINT_NAMES, NECK
 
 HOSTILE = "<script>alert('1')</script> & \"quoted\" </title> $x_$"
 FACTS = {"weights": "ckpt/model.pth, SHA-256 " + 64 * "a", f"note {HOSTILE}": HOSTILE}
@@ -68,6 +68,19 @@ def quick(monkeypatch):
     monkeypatch.setattr(report, "prediction_picture", draw)
     monkeypatch.setattr(plots, "write_png", lambda figure, path, dpi: path.write_bytes(b"\x89PNG"))
     return rows
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that would have been painted."""
+    drawn = []
+
+    def keep(figure, path, dpi):
+        drawn.append(figure)
+        path.write_bytes(b"\x89PNG")
+
+    monkeypatch.setattr(plots, "write_png", keep)
+    return drawn
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +167,7 @@ def test_averages_are_those_of_the_summary(page, evaluation, refined):
     text = "".join(page.texts)
     means = evaluation.summary["average"]["action_wise"]
     assert f"P1 {means['P1']:.2f} mm, P2 {means['P2']:.2f} mm (action-wise)" in text
-    assert "bootstrap over whole sequences" in text
+    assert "bootstrap over whole takes" in text
 
 
 @pytest.mark.parametrize("grouping", ["per_action", "per_subject", "per_camera"])
@@ -174,7 +187,7 @@ def test_groups_are_those_of_the_summary(page, evaluation, refined, grouping):
 
 @pytest.mark.parametrize(("grouping", "caption"), [("per_joint", "per joint"), ("per_pdof", "per PDoF")])
 def test_joints_are_those_of_the_summary(page, evaluation, refined, grouping, caption):
-    rows = page.rows_of(f"Mean error {caption}")
+    rows = page.rows_of(f"Mean error {caption}, all 17 joints")
     for name, error in evaluation.summary[grouping].items():
         own = refined.summary[grouping][name]
         assert rows.pop(name.replace("_", " ")) == [f"{error:.2f}", f"{own:.2f}"]
@@ -252,9 +265,9 @@ def test_rows_to_draw_are_in_pixels_and_metres(evaluation):
 def test_the_cumulative_curve_agrees_with_the_metrics(evaluation):
     truth = root_relative(evaluation.poses) * 1000
     errors = evaluation.scores["joint_errors"]
-    curve = plots.pck(errors, np.arange(0, 151, 5))
+    curve = plots.share_below(errors, np.arange(0, 151, 5))
     assert curve.mean() == pytest.approx(auc(evaluation.predicted, truth).mean())
-    for threshold, share in zip((0, 50, 150), plots.pck(errors, (0, 50, 150))):
+    for threshold, share in zip((0, 50, 150), plots.share_below(errors, (0, 50, 150))):
         assert share == pytest.approx(pck(evaluation.predicted, truth, threshold).mean())
 
 
@@ -266,9 +279,46 @@ def test_joints_left_out_are_left_out_of_the_curve(tmp_path, quick, evaluation, 
     np.testing.assert_array_equal(seen[0], evaluation.scores["joint_errors"][:, 1:])
 
 
-def test_left_and_right_bars_have_the_colours_of_their_sides(tmp_path, evaluation, monkeypatch):
-    figures = []
-    monkeypatch.setattr(plots, "write_png", lambda figure, path, dpi: figures.append(figure))
+def test_errors_of_joints_that_are_not_scored_are_labelled(tmp_path, quick, figures, evaluation):
+    joints = tuple(joint for joint in range(17) if joint != NECK)
+    page = Page(report.write_report(tmp_path, evaluation, facts={}, joints=joints))
+    for caption, rows in page.tables.items():
+        if "neck" in (row[0] for row in rows) or any(row[0].startswith("torso") for row in rows):
+            assert "all 17 joints" in caption
+    titled = {figure.legends[0].get_title().get_text() for figure in figures if figure.legends}
+    assert {
+        "Error per joint (all 17 joints)",
+        "Error by distance to the torso (PDoF, all 17 joints)",
+    } <= titled
+
+
+def training_axes(tmp_path, figures, history):
+    plots.training_plot(tmp_path / "training.png", history)
+    _, error, rate = figures[-1].axes
+    return error, rate
+
+
+def test_training_curves_of_refined_poses_say_so(tmp_path, figures):
+    plain, _ = training_axes(tmp_path, figures, HISTORY)
+    assert [line.get_label() for line in plain.lines][:2] == ["P1", "P2"]
+    assert not any("refined" in line.get_label() for line in plain.lines)
+    history = [record | {"base_P1": 70 + record["epoch"]} for record in HISTORY]
+    error, _ = training_axes(tmp_path, figures, history)
+    curves = {line.get_label(): line.get_ydata() for line in error.lines}
+    assert list(curves["base P1"]) == [71, 72, 73, 74, 75]
+    assert list(curves[f"P1, {REFINED}"]) == [record["P1"] for record in HISTORY]
+    assert f"P2, {REFINED}" in curves and not {"P1", "P2"} & curves.keys()
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 5])
+def test_ticks_are_whole_epochs(tmp_path, figures, epochs):
+    _, rate = training_axes(tmp_path, figures, HISTORY[:epochs])
+    low, high = rate.get_xlim()
+    ticks = [tick for tick in rate.get_xticks() if low <= tick <= high]
+    assert ticks and all(tick == round(tick) for tick in ticks)
+
+
+def test_left_and_right_bars_have_the_colours_of_their_sides(tmp_path, evaluation, figures):
     plots.joint_plot(tmp_path / "a.png", evaluation.summary)
     (axes,) = figures[0].axes
     names = [label.get_text() for label in axes.get_yticklabels()]
