@@ -13,7 +13,10 @@ from common.errors import UserError
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command line and returns the exit code: 0, 1 for a failure, 2 for a wrong call or file."""
+    """Runs one command line and returns the exit code.
+
+    0, 1 for a failure, 2 for a wrong call or file, 130 and 143 after Ctrl-C and SIGTERM.
+    """
     argv = sys.argv[1:] if argv is None else argv
     args = parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
@@ -33,6 +36,13 @@ def main(argv: list[str] | None = None) -> int:
         return error.exit_code
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        full = ("out of memory", "allocate memory", "not enough memory")  # not: "illegal memory access"
+        if not isinstance(error, MemoryError) and not any(words in str(error).lower() for words in full):
+            raise
+        smaller = "a smaller --batch_size, or " if args.train else ""
+        print(f"error: the memory is full; try {smaller}another --device", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
         print(f"stopped by {stop}" if str(stop) else "stopped", file=sys.stderr)
@@ -57,8 +67,8 @@ def _way_on(args: Namespace) -> str:
 
 def _prepare(args: Namespace, argv: list[str]) -> None:
     """Fills in what depends on other options, so that the options say what was really used."""
-    from common.commands import root
     from common.h36m import DATASETS, check_files
+    from common.loading import root
 
     if args.resume:
         from common import run

@@ -5,10 +5,36 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 FREE_ON_RESUME = {"train", "resume", "name", "nepoch", "device", "gpu", "workers", "root_path", "cache_dir"}
 FREE_ON_RESUME |= {"checkpoint_dir", "checkpoint_minutes"}
-"""Options that do not change what a run computes, or only how long it goes on."""
+"""Options that do not change what a run computes, but for rounding, or only how long it goes on."""
+
+DATA = {"dataset", "keypoints", "root_path", "cache_dir", "actions", "downsample", "subset"}
+NETWORKS = {"reload", "previous_dir", "checkpoint_dir", "layers", "channel", "d_hid"}
+NETWORKS |= {"refine", "previous_refine", "test_augmentation", "device", "gpu", "workers"}
+READ_BY = {
+    "training": DATA
+    | NETWORKS
+    | {
+        "train",
+        "resume",
+        "name",
+        "nepoch",
+        "batch_size",
+        "lr",
+        "lr_decay",
+        "lr_decay_large",
+        "large_decay_epoch",
+    }
+    | {"data_augmentation", "select", "seed", "checkpoint_minutes", "refine_freeze", "lr_refine"},
+    "scoring": DATA
+    | NETWORKS
+    | {"joints", "metrics_json", "metrics_csv", "save_predictions", "report", "picture"},
+    "comparing": {"compare", "picture"},
+}
+"""The options that each kind of call reads; others are refused."""
 
 
 def _number(
@@ -166,29 +192,30 @@ def parse(argv: list[str]) -> argparse.Namespace:
     """Parses the command line; a wrong one ends the program with code 2 and a message."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    if args.compare:
-        if args.train or args.reload:
-            parser.error("--compare reads files of runs already scored: leave --train and --reload away")
-        return args
-    if not args.train and not args.reload:
+    kind = "comparing" if args.compare else "training" if args.train else "scoring"
+    if not args.compare and not args.train and not args.reload:
         parser.error("nothing to do: give --train, --reload with --previous_dir, or --compare")
+    if unread := sorted(given(argv).keys() - READ_BY[kind]):
+        parser.error(f"--{unread[0]} is not read when {kind}: leave it away")
+    if args.compare:
+        return args
     if args.reload and not args.previous_dir:
         parser.error("--reload needs --previous_dir: a name under ckpt/, a folder or a file")
     if args.previous_dir and not args.reload:
         parser.error("--previous_dir is read by --reload alone: add --reload")
     if args.train and not args.name:
         parser.error("--train needs -n NAME, the run's folder under ckpt/")
-    if args.name and not args.train:
-        parser.error("-n names a run to train: add --train, or name weights to score with --previous_dir")
+    if args.train and (Path(args.name).name != args.name or args.name in (".", "..")):
+        parser.error(f"-n {args.name}: expected the plain name of a folder under --checkpoint_dir")
     if args.resume and (not args.train or args.reload):
         parser.error("--resume goes with --train and -n NAME, without --reload")
-    for name in ("picture", "metrics_json", "metrics_csv", "save_predictions", "report"):
-        if getattr(args, name) and args.train:
-            parser.error(f"--{name} belongs to scoring: train first, then score with --reload")
     if args.refine and not args.reload and not args.resume:
         parser.error("--refine is a second stage: it needs a trained lifter, --reload with --previous_dir")
-    if not args.refine and (args.refine_freeze or args.previous_refine):
-        parser.error("--refine_freeze and --previous_refine go with --refine")
+    second_stage = {"refine_freeze", "previous_refine", "lr_refine"} & given(argv).keys()
+    if second_stage and not args.refine and not args.resume:
+        parser.error(f"--{min(second_stage)} goes with --refine")
+    if args.refine_freeze and "lr" in given(argv):
+        parser.error("--lr is not read with --refine_freeze: the rate of the refine head is --lr_refine")
     if args.channel % 24:
         parser.error(f"--channel must be a multiple of 24, got {args.channel}")
     return args

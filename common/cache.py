@@ -156,6 +156,8 @@ def _open(path: Path) -> PoseSet | None:
         if keypoints.shape != (rows, NUM_JOINTS, 2) or positions.shape != (rows, NUM_JOINTS, 3):
             raise ValueError(f"{keypoints.shape} and {positions.shape} for {rows} rows")
     except Exception as error:  # There is no end to what readers raise on damaged files.
+        if isinstance(error, (OSError, MemoryError)) and not isinstance(error, FileNotFoundError):
+            raise  # The files may be whole; it is the reading that went wrong.
         log.warning("%s is damaged (%s) and is made again", path, error)
         shutil.rmtree(path, ignore_errors=True)
         return None

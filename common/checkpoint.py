@@ -138,8 +138,8 @@ def load_weights(model: nn.Module, path: Path, part: str = "model") -> None:
     if faults:
         listed = "\n  ".join(faults[:8] + ([f"and {len(faults) - 8} more"] if len(faults) > 8 else []))
         sizes = " ".join(f"--{name} {value}" for name, value in network_sizes(state).items())
-        advice = f" (they look like {sizes})" if sizes else ""
-        raise CheckpointError(f"{path} holds weights of another network{advice}:\n  {listed}")
+        advice = f"\nThey look like {sizes}: add these options." if sizes else ""
+        raise CheckpointError(f"{path} holds weights of another network:\n  {listed}{advice}")
     model.load_state_dict(state)
 
 

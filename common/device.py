@@ -6,11 +6,9 @@ import torch
 
 from common.errors import UserError
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
-
 
 def choose(name: str, gpu: int = 0) -> torch.device:
-    """The device of a name in ``DEVICES``; "auto" takes CUDA, then MPS, then the CPU.
+    """The device of a name, "cpu", "cuda" or "mps"; "auto" takes CUDA, then MPS, then the CPU.
 
     Args:
         name: What the user asked for.

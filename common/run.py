@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import platform
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
@@ -14,16 +15,21 @@ from common import checkpoint
 from common.errors import UserError
 from common.files import write_json
 
+log = logging.getLogger(__name__)
+
 
 @contextmanager
-def opened(folder: Path, options: dict[str, Any], *, data: str, resume: bool) -> Iterator[None]:
-    """Makes a run's folder, or opens it again, and keeps a log in it while the block runs.
+def opened(
+    folder: Path, options: dict[str, Any], *, data: str, resume: bool, began_with: str | None = None
+) -> Iterator[None]:
+    """Begins a run in a folder, or opens it again, and keeps a log in it while the block runs.
 
     Args:
         folder: The run's folder.
         options: All options of the run, plain values.
         data: Fingerprint of the data that the run learns from.
         resume: Go on in a folder that holds a run.
+        began_with: How the weights that a new run starts from were chosen; None for a start from scratch.
 
     Raises:
         UserError: A new run would write over an old one, or the data changed since the run began.
@@ -33,12 +39,12 @@ def opened(folder: Path, options: dict[str, Any], *, data: str, resume: bool) ->
         raise UserError(f"--resume: the data are not those that {folder} was begun with; start a new run, -n")
     if not resume and any(folder.glob("*.pth")):
         raise UserError(f"{folder} already holds a run: go on with it by --resume, or choose another -n")
-    folder.mkdir(parents=True, exist_ok=True)
+    began = saved if resume else {"began_with": began_with, "versions": _versions()}
     for left_behind in folder.glob(".*.tmp"):  # by a process that was killed while it wrote
         left_behind.unlink()
     write_json(
         folder / checkpoint.OPTIONS,
-        {"options": options, "data": data, "versions": saved.get("versions") if resume else _versions()},
+        {"options": options, "data": data, **{name: began.get(name) for name in ("began_with", "versions")}},
     )
     handler = logging.FileHandler(folder / "train.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y/%m/%d %H:%M:%S"))
@@ -48,6 +54,38 @@ def opened(folder: Path, options: dict[str, Any], *, data: str, resume: bool) ->
     finally:
         logging.getLogger().removeHandler(handler)
         handler.close()
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Makes a run's folder and keeps other processes out of it while the block runs.
+
+    The system lets go of the lock when the process ends, however it ends. Windows has no such lock.
+
+    Raises:
+        UserError: Another process trains there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{folder}: another process trains there; wait for it, or choose another -n"
+            ) from error
+        except OSError as error:  # some network drives have no locks
+            log.warning(
+                "note: %s cannot be locked (%s): see that no other process trains there", folder, error
+            )
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def resumed(folder: Path, args: Namespace, given: dict[str, Any], free: Iterable[str]) -> Namespace:
@@ -71,6 +109,9 @@ def resumed(folder: Path, args: Namespace, given: dict[str, Any], free: Iterable
                 f"--resume: {folder} was begun with --{name} {saved[name]}, not {given[name]}: "
                 "leave the option away, or start a new run, -n"
             )
+    for name in ("device", "workers"):
+        if name in given and given[name] != saved.get(name):
+            log.info("note: with another --%s the run goes on, but rounding differs from here on", name)
     # Where the run lies is where it was found, even if it was somewhere else when it began.
     known = {name: value for name, value in saved.items() if name in vars(args) and name != "checkpoint_dir"}
     return Namespace(**{**vars(args), **known, **given})

@@ -32,6 +32,9 @@ from common.losses import Loss
 FINITE_CHECK = 50
 """Steps between looks at the losses: each look makes the device wait for the host."""
 
+SCALARS = ("loss", "P1", "P2", "base_P1")
+"""What of an epoch's record goes to TensorBoard, beside the learning rates."""
+
 log = logging.getLogger(__name__)
 
 
@@ -225,12 +228,12 @@ class Trainer:
 
     def _finish_epoch(self, scalars: Any) -> None:
         progress = self.progress
-        epoch, rate = progress.epoch, next(iter(self.schedules.values())).rate(progress.epoch)
-        record: dict[str, Any] = {
-            "epoch": epoch,
-            "learning_rate": rate,
-            "loss": float(np.mean(progress.losses)),
-        }
+        epoch = progress.epoch
+        record: dict[str, Any] = {"epoch": epoch, "loss": float(np.mean(progress.losses))}
+        # The first network's rate goes by the plain name; that of a second one says whose it is.
+        for name, schedule in self.schedules.items():
+            key = "learning_rate" if "learning_rate" not in record else f"learning_rate_{name}"
+            record[key] = schedule.rate(epoch)
         record |= self.score()
         progress.history.append(record)
         kept = self._kept() is record
@@ -243,10 +246,9 @@ class Trainer:
             *(record[name] for name in ("epoch", "learning_rate", "loss", "P1", "P2")),
             ", best so far" if kept and self.keep == "best" else "",
         )
-        scalars.add_scalar("learning_rate", rate, epoch)
-        scalars.add_scalar("loss", record["loss"], epoch)
-        for name in ("P1", "P2"):
-            scalars.add_scalar(name, record[name], epoch)
+        for name, value in record.items():
+            if name in SCALARS or name.startswith("learning_rate"):
+                scalars.add_scalar(name, value, epoch)
         scalars.flush()
         # Only now is the epoch done: a run that is killed before this line scores it again, to the same end.
         progress.epoch, progress.step, progress.losses = epoch + 1, 0, []
@@ -303,7 +305,10 @@ class Trainer:
         """
         path = self.folder / checkpoint.LAST
         if not path.is_file():
-            raise CheckpointError(f"--resume: {path} is not there; the run has not written a checkpoint yet")
+            raise CheckpointError(
+                f"--resume: {path} is not there: the run has not come to its first "
+                "checkpoint; start it again without --resume"
+            )
         state = checkpoint.read(path)
         try:
             for name, part in self.parts.items():

@@ -71,6 +71,8 @@ class IPC(nn.Module):
         self.norm_conv2_mlp = nn.LayerNorm(channels)
         self.mlp_down_2 = Mlp(channels, hidden, dropout)
         self.drop_path = DropPath(drop_path)
+        # Each token goes back to its own limb. Some descriptions of the published code have the tokens of the
+        # two arms exchanged; its output and the scores of its weights (tests/data) say that they are not.
         for name, index in {
             "limb_joints": torch.tensor(LIMBS).flatten(),  # (12,)
             "limb_source": _overwritten(tuple(limb[1:] for limb in LIMBS)),

@@ -1,8 +1,9 @@
 """The refine head: a second stage that mixes a lifted pose with its own back-projection.
 
 It needs the true depth of the root and the camera. Figures with it may not be compared with figures without.
-Following Cai et al., *Exploiting Spatial-Temporal Relationships for 3D Pose Estimation via Graph Convolutional
-Networks*, ICCV 2019, section 3.3, and Zou and Tang, *Modulated Graph Convolutional Network*, ICCV 2021.
+Following Cai et al., *Exploiting Spatial-Temporal Relationships for 3D Pose Estimation via Graph
+Convolutional Networks*, ICCV 2019, section 3.3, and Zou and Tang, *Modulated Graph Convolutional Network*,
+ICCV 2021.
 """
 
 from __future__ import annotations

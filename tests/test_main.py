@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from itertools import chain
 from pathlib import Path
 
@@ -20,7 +21,8 @@ import pytest
 import torch
 
 import main
-from common import checkpoint
+from common import checkpoint, loading
+from common.arguments import READ_BY, parse
 from common.camera import h36m_cameras
 from common.skeleton import H36M_32_KEPT, LEFT, RIGHT
 from model import HTNet
@@ -182,6 +184,15 @@ def test_a_second_stage_is_trained_resumed_and_scored_beside_its_base(capsys, pl
     assert same_weights(best(folder), best(whole)) == bool(more)
 
     capsys.readouterr()
+    history = json.loads((folder / "history.json").read_text())
+    kept = history[-1] if more else min(history, key=lambda record: record["P1"])
+    command = shlex.split((folder / "train.log").read_text().rpartition("score it by: ")[2])
+    assert main.main(command[2:]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("average (action"))
+    p1, _, refined_p1, refined_p2 = re.findall(r"\d+\.\d\d", row)
+    figures = (f"{kept[name]:.2f}" for name in ("base_P1", "P1", "P2"))
+    assert (p1, refined_p1, refined_p2) == tuple(figures)
+
     few = ["-a", "Walk", "--downsample", "8"]
     assert main.main(score(place, folder, "--refine", *few)) == 0
     both = capsys.readouterr().out
@@ -258,6 +269,33 @@ def test_killed_and_stopped_in_mid_epoch_a_run_comes_to_the_same_end(capfd, plac
     assert not list(folder.glob(".*"))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals and no such lock")
+def test_a_second_process_in_the_folder_of_a_run_is_told_and_the_first_is_whole(capsys, place, whole):
+    name = "two at once"
+    folder = place / "ckpt" / name
+    first = Process(train(place, name))
+    while first.running.poll() is None and not (folder / "train.log").is_file():
+        time.sleep(0.05)
+    first.running.send_signal(signal.SIGSTOP)  # it cannot end before the second has come
+    try:
+        before = {path: path.read_bytes() for path in folder.glob("*.*")}
+        for argv in (train(place, name, "--lr", "0.1"), resume(place, name)):
+            assert f"{folder}: another process trains there" in refused(capsys, argv)
+        second = Process(train(place, name))
+        _, errors = second.running.communicate(timeout=60)
+        assert second.running.returncode == 2
+        assert errors == f"error: {folder}: another process trains there; wait for it, or choose another -n\n"
+        assert {path: path.read_bytes() for path in folder.glob("*.*")} == before
+    finally:
+        first.running.send_signal(signal.SIGCONT)
+    _, errors = first.running.communicate(timeout=60)
+    assert (first.running.returncode, errors) == (0, "")
+    assert same_weights(folder / "last.pth", whole / "last.pth")
+    assert same_weights(best(folder), best(whole))
+    assert (folder / "history.json").read_text() == (whole / "history.json").read_text()
+    assert "already holds a run" in refused(capsys, train(place, name))
+
+
 def test_a_stop_before_the_first_checkpoint_promises_nothing(capsys, place, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
@@ -321,17 +359,45 @@ def test_the_command_that_a_run_ends_with_scores_it(place, whole, tmp_path):
     command = (whole / "train.log").read_text().rpartition("score it by: ")[2]
     picture = tmp_path / "new" / "picture.png"
     done = subprocess.run(
-        [sys.executable, *shlex.split(command)[1:], *options(place)[-6:], "--subset", "0.1",
-         "--picture", str(picture)],
-        cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-    )  # fmt: skip
+        [sys.executable, *shlex.split(command)[1:], "--device", "cpu", "--picture", str(picture)],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     digest = hashlib.sha256(best(whole).read_bytes()).hexdigest()
     assert f"{best(whole)} ({best(whole).stat().st_size} bytes, SHA-256 {digest})" in done.stdout
     history = json.loads((whole / "history.json").read_text())
-    p1, p2 = _table(done.stdout)["average (action-wise)"]
-    assert (p1, p2) in {(round(record["P1"], 2), round(record["P2"], 2)) for record in history}
+    kept = min(history, key=lambda record: record["P1"])
+    assert _table(done.stdout)["average (action-wise)"] == (round(kept["P1"], 2), round(kept["P2"], 2))
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def _scored(capsys, text: str) -> dict[str, tuple[float, float]]:
+    """The table that the last "score it by" command in a text gives, run as it stands."""
+    command = shlex.split(text.rpartition("score it by: ")[2].splitlines()[0])
+    assert command[:2] == ["python", "main.py"]
+    capsys.readouterr()
+    assert main.main(command[2:]) == 0
+    return _table(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--test_augmentation", "no", "--downsample", "3"],
+        ["-a", "Kick, Walk,WalkForward", "--subset", "0.3", "--select", "last"],
+    ],
+)
+def test_the_command_holds_whatever_a_run_was_told(capsys, place, tmp_path, monkeypatch, more):
+    monkeypatch.chdir(tmp_path)
+    few = ["--nepoch", "1", "--root_path", str(SAMPLE), "--checkpoint_dir", "my runs", *more]
+    assert main.main(train(place, "told", *few)) == 0
+    output = capsys.readouterr().out
+    ((p1, p2),) = re.findall(r"p1: ([\d.]+), p2: ([\d.]+)", output)
+    assert f"P1 {p1} mm" in output
+    assert _scored(capsys, output)["average (action-wise)"] == (float(p1), float(p2))
 
 
 def _table(text: str) -> dict[str, tuple[float, float]]:
@@ -484,22 +550,197 @@ def test_the_last_state_can_be_scored_by_its_name(capsys, place, whole):
     assert "last.pth" in capsys.readouterr().out
 
 
-def test_weights_of_another_key_point_source_give_a_note(capsys, place, whole, tmp_path):
+def test_weights_of_other_data_give_a_note_and_are_told_among_the_facts(capsys, place, whole, tmp_path):
     folder = tmp_path / "cpn"
     folder.mkdir()
     (folder / "model_1_1.pth").write_bytes(best(whole).read_bytes())
-    quick = ["-a", "Walk", "--downsample", "8"]
-    for kept, noted in {
-        '{"options": {"keypoints": "cpn_ft_h36m_dbb"}}': True,
-        '{"options": {"keypoints": "gt"}}': False,
-        '{"options": null}': False,
-        "{": False,
-    }.items():
-        (folder / "options.json").write_text(kept)
-        assert main.main(score(place, folder, *quick)) == 0
-        output = capsys.readouterr().out
-        note = "note: these weights were trained on cpn_ft_h36m_dbb key points, and get gt now"
-        assert (note in output) == noted
+    kept: dict[str, str | None] = {
+        '{"options": {"dataset": "sample", "keypoints": "cpn"}}': "sample, cpn key points",
+        '{"options": {"dataset": "h36m", "keypoints": "gt"}}': "h36m, gt key points",
+        '{"options": {"dataset": "sample", "keypoints": "gt"}}': "sample, gt key points",
+        '{"options": {"select": "last"}}': None,
+        '{"options": null}': None,
+        "{": None,
+    }
+    for text, trained in kept.items():
+        (folder / "options.json").write_text(text)
+        facts, output = facts_of(capsys, tmp_path, score(place, folder, *QUICK))
+        assert facts["trained on"] == (trained or "not known")
+        assert facts["data set"] == "sample, gt key points"
+        note = f"note: these weights were trained on {trained}; now it is sample, gt key points\n"
+        assert (note in output) == (trained not in (None, "sample, gt key points"))
+        assert ("note:" in output) == (note in output)
+
+
+def test_a_damaged_history_is_told_before_anything_is_scored(capsys, place, whole, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "model_1_1.pth").write_bytes(best(whole).read_bytes())
+    argv = score(place, folder, *QUICK, "--report", str(tmp_path / "report"))
+    good = json.loads((whole / "history.json").read_text())
+    for damaged in (
+        "",
+        "[{",
+        "null",
+        "1",
+        '"text"',
+        "{}x",
+        json.dumps({"epoch": 1}),
+        json.dumps([good[0], {"epoch": 2}]),
+        json.dumps([good[0] | {"P1": None}]),
+        json.dumps([good[0] | {"loss": "much"}]),
+        json.dumps([1]),
+    ):
+        (folder / "history.json").write_text(damaged)
+        capsys.readouterr()
+        assert main.main(argv) == 2
+        output = capsys.readouterr()
+        said = f"error: {folder / 'history.json'}: expected the records that training writes, found "
+        assert output.err.startswith(said)
+        assert "remove it to go without training curves" in output.err
+        assert "P1 (mm)" not in output.out, "told only after the scoring"
+    assert not (tmp_path / "report" / "index.html").exists()
+    assert main.main(argv[:-2]) == 0, "nothing reads it without --report"
+
+
+# Facts
+
+
+QUICK = ["-a", "Walk", "--downsample", "8"]
+FLATTERS = "the epoch with the lowest P1 on the test subjects: the field's habit, it flatters the figures"
+NO_SAY = "the test subjects had no say in it"
+BEGAN = "; it began with trained weights, of an epoch chosen so: "
+
+
+def facts_of(capsys, tmp_path: Path, argv: list[str]) -> tuple[dict[str, str], str]:
+    """The facts in the record of an evaluation, and its standard output."""
+    capsys.readouterr()
+    assert main.main([*argv, "--metrics_json", str(tmp_path / "facts.json")]) == 0
+    output = capsys.readouterr().out
+    facts = json.loads((tmp_path / "facts.json").read_text())["facts"]
+    assert f"epoch chosen: {facts['epoch chosen']}\n" in output
+    return facts, output
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({"options": {"select": "best"}}, FLATTERS),
+        ({"options": {"select": "last"}}, f"the last epoch: {NO_SAY}"),
+        (
+            {"options": {"select": "S6"}, "began_with": None},
+            f"the epoch with the lowest P1 on S6, held out of training: {NO_SAY}",
+        ),
+        ({"options": {"select": "last"}, "began_with": FLATTERS}, f"the last epoch{BEGAN}{FLATTERS}"),
+        ({"options": {"select": "best"}, "began_with": "x"}, f"{FLATTERS}{BEGAN}x"),
+        ({"options": {}}, "not known: options.json beside the weights is missing or does not say"),
+        (None, "not known: options.json beside the weights is missing or does not say"),
+    ],
+)
+def test_how_the_epoch_was_chosen_is_among_the_facts(tmp_path, record, expected):
+    if record is not None:
+        (tmp_path / "options.json").write_text(json.dumps(record))
+    assert loading.chosen(tmp_path / "model_1_1.pth") == expected
+
+
+def test_the_state_of_a_run_is_that_of_its_last_step(capsys, place, whole, tmp_path):
+    facts, _ = facts_of(capsys, tmp_path, score(place, whole / "last.pth", *QUICK))
+    assert facts["epoch chosen"] == f"the last epoch: {NO_SAY}"
+    assert facts["trained on"] == facts["data set"] == "sample, gt key points"
+    facts, _ = facts_of(capsys, tmp_path, score(place, whole, *QUICK))
+    assert facts["epoch chosen"] == FLATTERS
+
+
+def test_a_second_stage_on_a_flattered_lifter_never_says_that_test_subjects_had_no_say(
+    capsys, place, whole, tmp_path
+):
+    little = ["--subset", "0.01", "--reload", "--previous_dir", "whole", "--refine", "--select", "last"]
+    assert main.main(train(place, "on best", *little, "--nepoch", "1")) == 0
+    assert main.main(resume(place, "on best", "--nepoch", "2")) == 0
+    log = (place / "ckpt" / "on best" / "train.log").read_text()
+    assert log.count(f"kept is the last epoch{BEGAN}{FLATTERS}\n") == 2
+    facts, _ = facts_of(capsys, tmp_path, score(place, "on best", "--refine", *QUICK))
+    for name in ("epoch chosen", "epoch of the refine head chosen"):
+        assert facts[name] == f"the last epoch{BEGAN}{FLATTERS}"
+    assert NO_SAY not in log + json.dumps(facts)
+
+    # Nor does a run that has a flattered refine head alone to begin with.
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "model_1_1.pth").write_bytes(best(whole).read_bytes())
+    (other / "options.json").write_text('{"options": {"select": "last"}}')
+    args = parse(
+        train(
+            place, "c", "--reload", "--previous_dir", str(other), "--refine", "--previous_refine", "on best"
+        )
+    )
+    assert loading.began_with(args) == f"the last epoch: {NO_SAY}; and the last epoch{BEGAN}{FLATTERS}"
+
+
+def test_every_option_is_read_by_the_calls_that_take_it(place, whole, tmp_path, monkeypatch):
+    read: set[str] = set()
+
+    class Spied(Namespace):
+        def __getattribute__(self, name):
+            read.add(name)
+            return super().__getattribute__(name)
+
+    monkeypatch.setattr(main, "parse", lambda argv: Spied(**vars(parse(argv))))
+    little = ["--subset", "0.01", "--nepoch", "1"]
+    calls = {
+        "training": [
+            train(place, "spied", *little),
+            train(place, "spied second", *little, "--reload", "--previous_dir", "whole", "--refine"),
+        ],
+        "scoring": [score(place, "spied second", "--refine", *QUICK)],
+    }
+    for kind, all_calls in calls.items():
+        read.clear()
+        for argv in all_calls:
+            assert main.main(argv) == 0
+        assert not READ_BY[kind] - read, kind
+        # What kind of call it is, and what decides on the weights to begin with, which are then read over.
+        both = {"train", "resume", "compare", "seed"}
+        assert not (read & set().union(*READ_BY.values())) - READ_BY[kind] - both, kind
+
+
+# Outputs
+
+
+@pytest.mark.parametrize("name", ["metrics_json", "metrics_csv", "save_predictions", "picture", "report"])
+def test_outputs_that_cannot_be_written_are_refused_before_anything_is_scored(
+    capsys, place, whole, tmp_path, monkeypatch, name
+):
+    def never(*_, **__):
+        raise AssertionError("scored")
+
+    monkeypatch.setattr("common.evaluate.evaluate", never)
+    (tmp_path / "file").write_text("mine")
+    wrong = {tmp_path / "file" / "a", tmp_path / "file" / "b" / "c"}
+    wrong |= {Path("/proc/a")} if Path("/proc").is_dir() else set()  # refused even to the superuser
+    wrong |= {tmp_path / "file"} if name == "report" else {tmp_path}
+    for path in wrong:
+        assert f"--{name} {path}: " in refused(capsys, score(place, "whole", f"--{name}", str(path)))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_outputs_go_into_new_folders_and_take_the_place_of_old_ones(capsys, place, whole, tmp_path):
+    outputs = [tmp_path / "new" / "a.json", tmp_path / "new" / "a.csv"]
+    for _ in range(2):
+        both = ["--metrics_json", str(outputs[0]), "--metrics_csv", str(outputs[1])]
+        assert main.main(score(place, "whole", *QUICK, *both)) == 0
+        assert sorted(path.name for path in outputs[0].parent.iterdir()) == ["a.csv", "a.json"]
+
+
+def test_a_comparison_is_drawn_in_the_working_directory(capsys, place, whole, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, weights in (("a.json", whole), ("b.json", whole / "last.pth")):
+        assert main.main(score(place, weights, *QUICK, "--metrics_json", name)) == 0
+    assert main.main(["--compare", "a.json", "b.json"]) == 0
+    assert "wrote comparison.png" in capsys.readouterr().out
+    assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.json", "b.json", "comparison.png"}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a machine without CUDA is wanted")
@@ -511,6 +752,70 @@ def test_a_folder_that_cannot_be_made_is_told(capsys, place, tmp_path):
     (tmp_path / "file").write_text("")
     message = refused(capsys, [*train(place, "a"), "--checkpoint_dir", str(tmp_path / "file")], code=1)
     assert str(tmp_path / "file") in message
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["-a", "Flying"],
+        ["-a", "Walk"],
+        ["--select", "S9"],
+        ["--root_path", "nowhere"],
+        ["--reload", "--previous_dir", "nobody"],
+        ["--reload", "--previous_dir", "whole", "--channel", "48"],
+        ["--reload", "--previous_dir", "whole", "--refine", "--previous_refine", "whole"],
+        ["--gpu", "99", "--device", "cuda"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_call_leaves_no_run_behind(capsys, place, whole, more):
+    refused(capsys, train(place, "wrong", *more))
+    refused(capsys, resume(place, "wrong"))
+    assert not (place / "ckpt" / "wrong").exists()
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b"])
+def test_a_name_that_is_no_plain_one_is_refused_and_made_nowhere(capsys, tmp_path, name):
+    with pytest.raises(SystemExit) as caught:
+        main.main(train(tmp_path, name))
+    assert caught.value.code == 2
+    assert f"-n {name}: expected the plain name of a folder" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+# A full memory
+
+
+FULL = [
+    MemoryError(),
+    MemoryError("Unable to allocate 9.00 TiB for an array"),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore lines"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    RuntimeError("MPS backend out of memory (MPS allocated: 17.9 GB)"),
+]
+
+
+@pytest.mark.parametrize("error", FULL, ids=lambda error: str(error)[:20])
+def test_a_full_memory_is_one_line(capsys, place, whole, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("common.trainer.Trainer.fit", fail)
+    monkeypatch.setattr("common.evaluate.evaluate", fail)
+    message = refused(capsys, train(place, "memory"), code=1)
+    assert message == "error: the memory is full; try a smaller --batch_size, or another --device\n"
+    message = refused(capsys, score(place, "whole", *QUICK), code=1)
+    assert message == "error: the memory is full; try another --device\n", "scoring takes no --batch_size"
+
+
+@pytest.mark.parametrize("text", ["CUDA error: an illegal memory access was encountered", "shapes differ"])
+def test_an_error_in_the_program_is_not_taken_for_a_full_memory(place, whole, monkeypatch, text):
+    def fail(*_, **__):
+        raise RuntimeError(text)
+
+    monkeypatch.setattr("common.evaluate.evaluate", fail)
+    with pytest.raises(RuntimeError, match=text):
+        main.main(score(place, "whole", *QUICK))
 
 
 # What is not finite

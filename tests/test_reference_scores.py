@@ -28,8 +28,10 @@ def test_every_action_scores_as_by_the_published_code(keypoints: str, figures: s
     expected = json.loads((DATA / f"{figures}.json").read_text())
     poses = cache.load(DATASETS["h36m"], Path(str(REFERENCE), "h36m_like"), keypoints, tmp_path)
     model = HTNet()
-    checkpoint.load_weights(model, next(Path(str(REFERENCE)).glob("reference_checkpoint/*.pth")))
-    summary = evaluate(model, poses.subjects(DATASETS["h36m"].test), device=torch.device("cpu")).summary
+    checkpoint.load_weights(model, checkpoint.find_weights("reference_checkpoint", Path(str(REFERENCE))))
+    test_set = poses.subjects(DATASETS["h36m"].test)
+    [evaluation] = evaluate(model, test_set, device=torch.device("cpu"))
+    summary = evaluation.summary
     found = {name: [row["P1"], row["P2"]] for name, row in summary["per_action"].items()}
     assert found.keys() == expected["per_action"].keys()
     for action, scores in expected["per_action"].items():

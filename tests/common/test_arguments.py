@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from common.arguments import FREE_ON_RESUME, build_parser, given, parse
-from common.device import DEVICES
+from common.arguments import FREE_ON_RESUME, READ_BY, build_parser, given, parse
 from common.h36m import DATASETS
 
 ROOT = Path(__file__).parents[2]
 TRAIN = ["--train", "-n", "run"]
 RELOAD = ["--reload", "--previous_dir", "cpn"]
+CALLS = {"training": TRAIN, "scoring": RELOAD, "comparing": ["--compare", "a.json", "b.json"]}
+NO_NAMES = ["../x", "a/b", "/x", "a/", "..", ".", "./a"]
 ACTIONS = {action.dest: action for action in build_parser()._actions if action.dest != "help"}
-READERS = [ROOT / "main.py", ROOT / "common" / "commands.py"]
+READERS = [ROOT / "main.py", ROOT / "common" / "commands.py", ROOT / "common" / "loading.py"]
 READ = {name for path in READERS for name in re.findall(r"\bargs\.(\w+)", path.read_text())}
 
 
@@ -106,7 +107,7 @@ def test_wrong_values_are_refused_with_the_flag_and_the_value(capsys, flag, valu
 
 
 @pytest.mark.parametrize(
-    ("argv", "word"),
+    ("argv", "words"),
     [
         ("", "--train"),
         ("-n run", "nothing to do"),
@@ -117,21 +118,60 @@ def test_wrong_values_are_refused_with_the_flag_and_the_value(capsys, flag, valu
         ("--resume", "--train"),
         ("--reload --previous_dir cpn --resume", "--resume"),
         ("--train -n run --resume --reload --previous_dir cpn", "--resume"),
-        ("--reload --previous_dir cpn -n run", "--train"),
-        ("--train -n run --picture p.png", "--picture"),
+        ("--reload --previous_dir cpn -n run", "--name is not read when scoring"),
+        ("--train -n run --picture p.png", "--picture is not read when training"),
         ("--train -n run --epochs 3", "--epochs"),
         ("--train -n run --nepo 3", "--nepo"),
         ("--train -n run stray", "stray"),
         ("--train -n run --refine", "--previous_dir"),
-        ("--reload --previous_dir cpn --refine_freeze", "--refine"),
-        ("--reload --previous_dir cpn --previous_refine cpn", "--refine"),
+        ("--reload --previous_dir cpn --refine_freeze", "--refine_freeze is not read when scoring"),
+        ("--train -n run --refine_freeze", "--refine_freeze goes with --refine"),
+        ("--train -n run --lr_refine 1e-3", "--lr_refine goes with --refine"),
+        ("--train -n run --refine --reload --previous_dir a --refine_freeze --lr 1e-3", "--lr is not read"),
+        ("--reload --previous_dir cpn --previous_refine cpn", "--previous_refine goes with --refine"),
         ("--reload --previous_dir cpn --joints 14", "--joints"),
         ("--train -n run --report r", "--report"),
-        ("--train -n run --compare a.json b.json", "--compare"),
+        ("--train -n run --compare a.json b.json", "is not read when comparing"),
+        *((f"--train -n {name}", f"-n {name}: expected the plain name") for name in NO_NAMES),
+        *((f"--train --resume -n {name}", f"-n {name}: expected the plain name") for name in NO_NAMES),
     ],
 )
-def test_calls_that_make_no_sense_are_refused_with_the_reason(capsys, argv, word):
-    assert word in refused(capsys, *argv.split())
+def test_calls_that_make_no_sense_are_refused_with_the_reason(capsys, argv, words):
+    assert words in refused(capsys, *argv.split())
+
+
+def words_of(name: str) -> list[str]:
+    """An option with a value that it takes."""
+    action = ACTIONS[name]
+    values = [] if action.nargs == 0 else [str(next(iter(action.choices or ["1"])))]
+    return [action.option_strings[-1], *values]
+
+
+@pytest.mark.parametrize("kind", CALLS)
+@pytest.mark.parametrize("name", ACTIONS)
+def test_an_option_is_taken_by_the_calls_that_read_it_and_refused_by_all_others(capsys, kind, name):
+    if name in ("train", "compare") and name not in READ_BY[kind]:
+        return  # it would make another kind of call of it
+    try:
+        parse([*CALLS[kind], *words_of(name)])
+    except SystemExit:
+        message = capsys.readouterr().err.splitlines()[-1]
+    else:
+        message = ""
+    assert (f"--{name} is not read when {kind}" in message) == (name not in READ_BY[kind])
+
+
+def test_every_option_is_read_by_some_call_and_none_that_is_not_there():
+    assert set().union(*READ_BY.values()) == set(ACTIONS)
+
+
+def test_a_value_that_is_the_default_is_refused_too_where_it_is_not_read(capsys):
+    assert "--seed is not read when scoring" in refused(capsys, *RELOAD, "--seed", "1")
+
+
+@pytest.mark.parametrize("name", ["run", "a.b", "two words", "..a", "ä", "1"])
+def test_plain_names_are_taken(name):
+    assert parse(["--train", "-n", name]).name == name
 
 
 def test_given_is_what_the_command_line_names_and_no_default():
@@ -149,8 +189,16 @@ def test_only_options_that_exist_are_free_on_resume():
     assert not decisive & FREE_ON_RESUME
 
 
-def test_choices_are_what_the_code_behind_them_knows():
-    assert tuple(ACTIONS["device"].choices or ()) == DEVICES
+def test_choices_are_what_the_code_behind_them_knows(monkeypatch):
+    import torch
+
+    from common.device import choose
+
+    for module in (torch.cuda, torch.backends.mps):
+        monkeypatch.setattr(module, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    chosen = {name: choose(name).type for name in ACTIONS["device"].choices or ()}
+    assert chosen == {"auto": "cuda", "cpu": "cpu", "cuda": "cuda", "mps": "mps"}
     assert set(ACTIONS["dataset"].choices or ()) == set(DATASETS)
 
 

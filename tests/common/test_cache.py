@@ -294,6 +294,24 @@ def test_a_damaged_index_is_made_again(folder, reads, kind):
     assert len(reads) == 2
 
 
+@pytest.mark.parametrize(
+    "error", [PermissionError(errno.EACCES, "no"), OSError(errno.EIO, "no"), MemoryError()]
+)
+def test_a_cache_that_cannot_be_read_just_now_is_kept(folder, reads, monkeypatch, error):
+    def broken(*_, **__):
+        raise error
+
+    load(folder)
+    (path,) = caches(folder / cache.FOLDER)
+    made = path.stat().st_ino
+    with monkeypatch.context() as patch, pytest.raises(type(error)):
+        patch.setattr(np, "load", broken)
+        load(folder)
+    load(folder)
+    assert len(reads) == 1
+    assert path.stat().st_ino == made
+
+
 def test_wrong_files_leave_no_cache(files, write_files):
     positions, pixels = files
     positions["S1"]["Walking"][0] = np.nan

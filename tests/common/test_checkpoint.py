@@ -260,8 +260,15 @@ def test_the_options_that_would_fit_are_told(tmp_path, size, prefix):
     path = weights(tmp_path, lambda state: {prefix + key: value for key, value in state.items()}, **size)
     true = SIZE | size
     advice = f"--layers {true['layers']} --channel {true['channel']} --d_hid {true['d_hid']}"
-    with pytest.raises(CheckpointError, match=advice):
+    with pytest.raises(CheckpointError, match=rf"\nThey look like {advice}: add these options\.$"):
         checkpoint.load_weights(net(), path)
+
+
+def test_weights_of_some_other_network_get_no_advice(tmp_path):
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="holds weights of another network") as caught:
+        checkpoint.load_weights(net(), tmp_path / "other.pth")
+    assert "look like" not in str(caught.value)
 
 
 # Writing

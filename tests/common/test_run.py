@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from argparse import Namespace
 
 import numpy as np
@@ -20,7 +21,10 @@ FREE = {"nepoch", "device", "resume"}
 def begun(tmp_path):
     """The folder of a run that has written a checkpoint."""
     folder = tmp_path / "ckpt" / "a"
-    with run.opened(folder, {"lr": 0.1, "nepoch": 3, "name": "a"}, data="1234", resume=False):
+    with (
+        run.alone(folder),
+        run.opened(folder, {"lr": 0.1, "nepoch": 3, "name": "a"}, data="1234", resume=False),
+    ):
         (folder / "last.pth").write_bytes(b"")
     return folder
 
@@ -78,8 +82,18 @@ def test_options_given_on_resume_are_written_down_and_the_first_versions_kept(be
     assert written(begun) == {
         "options": {"lr": 0.1, "nepoch": 9},
         "data": "1234",
+        "began_with": None,
         "versions": {"torch": "2.0"},
     }
+
+
+def test_what_a_run_began_with_is_kept_through_every_resume(tmp_path):
+    with run.opened(tmp_path, {"lr": 0.1}, data="1234", resume=False, began_with="the last epoch"):
+        pass
+    for _ in range(2):
+        with run.opened(tmp_path, {"lr": 0.1}, data="1234", resume=True):
+            pass
+        assert written(tmp_path)["began_with"] == "the last epoch"
 
 
 def test_the_log_grows_and_is_let_go_of(begun):
@@ -137,3 +151,53 @@ def test_no_run_is_refused_with_the_file_that_was_looked_for(tmp_path, text):
         (tmp_path / "options.json").write_text(text)
     with pytest.raises(UserError, match=r"options\.json is not there or damaged"):
         resumed(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "noted"),
+    [
+        ({"device": "cuda"}, ["device"]),
+        ({"device": "cpu", "workers": 2}, ["workers"]),
+        ({"device": "cpu"}, []),
+        ({}, []),
+    ],
+)
+def test_another_device_or_number_of_threads_is_noted(begun, caplog, given, noted):
+    saved = written(begun)
+    saved["options"] |= {"device": "cpu", "workers": 1}
+    (begun / "options.json").write_text(json.dumps(saved))
+    with caplog.at_level(logging.INFO):
+        run.resumed(begun, Namespace(**given), given, FREE | {"workers"})
+    assert caplog.messages == [
+        f"note: with another --{name} the run goes on, but rounding differs from here on" for name in noted
+    ]
+
+
+# One process at a time
+
+
+needs_flock = pytest.mark.skipif(os.name == "nt", reason="Windows has no such lock")
+
+
+@needs_flock
+def test_a_folder_is_one_processes_at_a_time_and_free_after_it(tmp_path):
+    folder = tmp_path / "ckpt" / "a"
+    for _ in range(2):
+        with run.alone(folder):
+            with pytest.raises(UserError, match=r"another process trains there.*-n") as caught:
+                with run.alone(folder):
+                    raise AssertionError("two at once")
+            assert str(folder) in str(caught.value)
+            assert caught.value.exit_code == 2
+            with run.alone(folder.with_name("b")):
+                pass
+    assert list(folder.iterdir()) == []
+
+
+@needs_flock
+def test_a_folder_is_free_after_a_failure_which_is_passed_on_as_it_is(tmp_path):
+    for error in (ValueError, BlockingIOError):
+        with pytest.raises(error), run.alone(tmp_path):
+            raise error
+    with run.alone(tmp_path):
+        pass

@@ -245,6 +245,11 @@ def test_each_network_has_a_rate_and_files_of_its_own(tmp_path):
     )
     trainer.fit(2)
     np.testing.assert_allclose(rates, [[1e-5, 5e-4]] * STEPS + [[5e-6, 4.75e-4]] * STEPS)
+    written = {name: [record[name] for record in history(folder)] for name in history(folder)[0]}
+    np.testing.assert_allclose(written["learning_rate"], [1e-5, 5e-6])
+    np.testing.assert_allclose(written["learning_rate_refine"], [5e-4, 4.75e-4])
+    found = {(tag, step): value for tag, step, value in events(folder)}
+    assert (found["learning_rate", 2], found["learning_rate_refine", 2]) == pytest.approx((5e-6, 4.75e-4))
     assert {path.name for path in folder.glob("*.pth")} == {
         "last.pth",
         "model_2_4800.pth",
@@ -268,6 +273,9 @@ def test_a_network_without_a_schedule_stays_as_it_is(tmp_path):
     head = trainer.parts["refine"].network.weight.detach().clone()
     trainer.fit(2)
     assert modes == [False] * 2 * STEPS
+    (*_, record) = history(tmp_path / "a")
+    assert record["learning_rate"] == pytest.approx(4.75e-4)  # that of the network that is trained
+    assert "learning_rate_refine" not in record
     assert same(before, dict(trainer.lifter.state_dict()))
     assert not torch.equal(head, trainer.parts["refine"].network.weight)
 
@@ -312,6 +320,7 @@ def test_tensorboard_has_each_scalar_under_its_own_name(tmp_path):
     found = {(tag, step): value for tag, step, value in events(folder)}
     assert found == pytest.approx(expected)
     assert (found["P1", 2], found["P2", 2]) == (48, 24)
+    assert "learning_rate_refine" not in history(folder)[0]
     assert len(events(folder)) == len(expected)
 
 
@@ -393,7 +402,7 @@ def test_a_finished_run_can_be_made_longer_and_not_shorter(tmp_path, unbroken):
 
 
 def test_no_checkpoint_to_go_on_from_is_told(tmp_path):
-    with pytest.raises(CheckpointError, match=r"last\.pth is not there"):
+    with pytest.raises(CheckpointError, match=r"last\.pth is not there: .* without --resume"):
         build(tmp_path / "a").restore()
 
 
