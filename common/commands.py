@@ -97,7 +97,7 @@ def _trainer(
 
 
 def _score_command(args: Namespace, folder: Path) -> str:
-    """The command line that scores what a run has trained on the test subjects, with the run's own options."""
+    """The command line that scores a run on the test subjects, with the options that it was trained with."""
     from common.arguments import DATA, build_parser
 
     parser = build_parser()

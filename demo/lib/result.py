@@ -16,10 +16,10 @@ class Track:
         frames: (T,) int frame numbers in rising order, counted from 0.
         keypoints: (T, 17, 2) float32 Human3.6M joints, pixels of the input.
         scores: (T, 17) float32 confidence of each, 0 to 1.
-        interpolated: (T,) bool, where nobody was detected and the key points are filled in between neighbours.
+        interpolated: (T,) bool, where nobody was detected and the key points are filled in.
         poses: (T, 17, 3) float32 lifted poses in camera space (x right, y down, z away), metres, root at 0.
         raw_poses: The same before smoothing; None where nothing was smoothed.
-        upright: (T, 17, 3) float32 poses turned upright (z up) and set on the floor: for display, not measured.
+        upright: (T, 17, 3) float32 poses turned z up and set on the floor: for display, not measured.
         root: (T, 3) float32 estimated position of the root in camera space, metres; None where not asked for.
     """
 
