@@ -204,11 +204,7 @@ def _from_npz(path: Path, image_size: tuple[int, int] | None) -> KeypointInput:
         raise InputError(f"{path}: format: expected {' or '.join(LAYOUTS)}, found {checks.short(layout)}")
     points = _npz_points(path, content.get("keypoints"))
     size = checks.image_size(path, image_size, content.get("image_size"))
-    fps = content.get("fps")
-    if fps is not None and not (
-        np.shape(fps) == () and np.asarray(fps).dtype.kind in "iuf" and 0 < fps <= 1e4
-    ):
-        raise InputError(f"{path}: fps: expected a number over 0 and up to 10,000, found {checks.short(fps)}")
+    fps = _npz_fps(path, content.get("fps"))
 
     # P people: (P, F, 17, 2 or 3)
     scores = points[..., 2].clip(0, 1) if points.shape[-1] == 3 else np.ones(points.shape[:-1])
