@@ -10,7 +10,7 @@ run: .venv/ready models
 	$(BIN)/python demo/vis.py --html
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
