@@ -173,23 +173,27 @@ def tracks(frames: Iterable[Sequence[Person]], *, max_gap: int = 20, min_frames:
         Tracks by ID.
     """
     tracker = Tracker(max_gap=max_gap)
-    seen: dict[int, list[tuple[int, Person]]] = {}
+    numbers: dict[int, list[int]] = {}
+    # Packed, since a long video holds many people and nothing else of it is kept: 204 bytes a pose.
+    packed: dict[int, bytearray] = {}
     for frame, people in enumerate(frames):
         for identity, person in zip(tracker.update(people, frame), people, strict=True):
-            seen.setdefault(identity, []).append((frame, person))
-    return [_track(identity, found) for identity, found in sorted(seen.items()) if len(found) >= min_frames]
+            numbers.setdefault(identity, []).append(frame)
+            row = np.column_stack([person.keypoints, person.scores]).astype(np.float32)  # (J, 3)
+            packed.setdefault(identity, bytearray()).extend(row.tobytes())
+    return [
+        _track(identity, found, np.frombuffer(packed[identity], np.float32).reshape(len(found), -1, 3))
+        for identity, found in sorted(numbers.items())
+        if len(found) >= min_frames
+    ]
 
 
-def _track(identity: int, found: Sequence[tuple[int, Person]]) -> Track:
-    numbers = np.array([frame for frame, _ in found])
-    people = [person for _, person in found]
-    keypoints, scores = fill_gaps(
-        numbers,
-        np.stack([person.keypoints for person in people]),
-        np.stack([person.scores for person in people]),
-    )
-    frames = np.arange(numbers[0], numbers[-1] + 1)
-    return Track(identity, frames, keypoints, scores, ~np.isin(frames, numbers))
+def _track(identity: int, numbers: list[int], points: np.ndarray) -> Track:
+    """A track from the frames where a person was found, with (N, J, 3) key points and scores."""
+    found = np.array(numbers)
+    keypoints, scores = fill_gaps(found, points[..., :2], points[..., 2])
+    frames = np.arange(found[0], found[-1] + 1)
+    return Track(identity, frames, keypoints, scores, ~np.isin(frames, found))
 
 
 def fill_gaps(frames: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
