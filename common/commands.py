@@ -112,7 +112,7 @@ def _score_command(args: Namespace, folder: Path) -> str:
 
 def evaluate(args: Namespace) -> None:
     """Scores a lifter, and with ``--refine`` the refined poses beside it; writes what was asked for."""
-    from common import evaluate, files, report, summary
+    from common import evaluate, files, report, tables
     from common.predictions import save_predictions
     from common.records import REFINED, metrics_record
 
@@ -133,7 +133,7 @@ def evaluate(args: Namespace) -> None:
         files.write_json(args.metrics_json, metrics_record(base, facts, refined))
     if args.metrics_csv:
         titled = {"lifted": base.summary} | ({REFINED: refined.summary} if refined else {})
-        summary.write_csv(args.metrics_csv, titled)
+        tables.write_csv(args.metrics_csv, titled)
     if args.save_predictions:
         save_predictions(args.save_predictions, base, refined)
     if args.report:
@@ -159,19 +159,19 @@ def compare(args: Namespace) -> None:
 
 
 def _print(base: Evaluation, refined: Evaluation | None) -> None:
-    from common import summary
+    from common import tables
     from common.records import REFINED
 
-    tables = {"": summary.action_table(base.summary)}
+    beside = {"": tables.action_table(base.summary)}
     if refined is not None:
-        tables = {
-            "base": tables[""],
-            REFINED: summary.action_table(refined.summary),
+        beside = {
+            "base": beside[""],
+            REFINED: tables.action_table(refined.summary),
         }
-    print(summary.side_by_side(tables))
+    print(tables.side_by_side(beside))
     for title, result in (("", base), (f"{REFINED}: ", refined)):
         if result is not None:
-            print(f"\n{title}all metrics\n{summary.average_table(result.summary)}")
+            print(f"\n{title}all metrics\n{tables.average_table(result.summary)}")
             groups = result.summary["per_pdof"].items()
             print(
                 "Error by distance to the torso, all 17 joints: "

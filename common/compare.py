@@ -14,7 +14,8 @@ import numpy as np
 from common.errors import UserError
 from common.records import KINDS, METRICS, Record, Run, frames_and_rows, read_record
 from common.sequences import Sequence
-from common.summary import PDOF_GROUPS, paired_difference, text_table
+from common.summary import PDOF_GROUPS, paired_difference
+from common.tables import text_table
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from common.errors import UserError
 from common.evaluate import Evaluation, root_relative
 from common.files import write_bytes
 from common.records import KINDS, METRICS, REFINED, check_same_poses
-from common.summary import GROUPINGS, text_number
+from common.summary import GROUPINGS
+from common.tables import text_number
 
 SHOWN_POSES, POSES_A_PICTURE = 10, 5
 """How many worst poses a report shows, and as many median ones; five rows fit on a printed page."""

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from common import metrics, summary
+from common import metrics, summary, tables
 from common.files import write_json
 from common.sequences import Sequence
 from common.skeleton import JOINT_NAMES
@@ -227,7 +227,7 @@ def test_mismatches_are_refused(small_scores):
 
 def test_action_table(scored):
     found = summary.summarize(*scored)
-    lines = summary.action_table(found).splitlines()
+    lines = tables.action_table(found).splitlines()
     assert lines[0].split() == ["action", "P1", "(mm)", "P2", "(mm)"]
     assert [line.split("  ")[0] for line in lines[1:]] == [
         "Photo",
@@ -242,9 +242,9 @@ def test_action_table(scored):
 
 def test_tables_show_what_is_not_known_as_a_dash(small_scores):
     found = summary.summarize(small_scores, SMALL)
-    assert summary.action_table(found, ("MPJVE",)).splitlines()[1].split() == ["Eating", "-"]
+    assert tables.action_table(found, ("MPJVE",)).splitlines()[1].split() == ["Eating", "-"]
     one = summary.summarize({name: values[:2] for name, values in small_scores.items()}, SMALL[:1])
-    assert "- to -" in summary.average_table(one)
+    assert "- to -" in tables.average_table(one)
 
 
 def test_json_reads_back(tmp_path, small_scores):
@@ -256,7 +256,7 @@ def test_json_reads_back(tmp_path, small_scores):
 def test_csv_has_every_figure(tmp_path, scored):
     found = summary.summarize(*scored)
     other = summary.summarize({name: values * 2 for name, values in scored[0].items()}, scored[1])
-    summary.write_csv(tmp_path / "summary.csv", {"lifted": found, "refined": other})
+    tables.write_csv(tmp_path / "summary.csv", {"lifted": found, "refined": other})
     with open(tmp_path / "summary.csv", newline="") as file:
         listed = list(csv.DictReader(file))
     assert len(listed) % 2 == 0
