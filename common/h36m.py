@@ -129,7 +129,7 @@ def check_files(dataset: Dataset, root: Path, keypoints: str) -> None:
             [
                 "data files are missing:",
                 *(f"  {line}" for line in missing),
-                f"There, {root} " + ("does not exist." if found is None else f"holds {_listed(found)}."),
+                f"The folder {root} " + ("does not exist." if found is None else f"holds {_listed(found)}."),
                 "Name the folder with --root_path, the key points with -k.",
                 dataset.origin,
             ]

@@ -144,14 +144,14 @@ def test_other_key_points_than_those_that_are_there(folder):
     with pytest.raises(DataError) as caught:
         check_files(H36M, folder, "cpn_ft_h36m_dbb")
     assert f"{folder / 'data_2d_h36m_cpn_ft_h36m_dbb.npz'}: No such file" in str(caught.value)
-    assert f"There, {folder} holds {FILE_2D}, {FILE_3D}." in str(caught.value)
+    assert f"The folder {folder} holds {FILE_2D}, {FILE_3D}." in str(caught.value)
 
 
 def test_a_folder_that_does_not_exist_or_is_a_file_or_is_empty(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
     for name, words in (("none", "does not exist"), ("file", "does not exist"), ("empty", "holds nothing")):
-        with pytest.raises(DataError, match=f"There, {re.escape(str(tmp_path / name))} {words}"):
+        with pytest.raises(DataError, match=f"The folder {re.escape(str(tmp_path / name))} {words}"):
             check_files(H36M, tmp_path / name, "gt")
 
 
