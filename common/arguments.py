@@ -67,7 +67,7 @@ def build_parser(*, defaults: bool = True) -> argparse.ArgumentParser:
     """The parser. Without ``defaults`` its result holds the options that were given, and no others."""
     parser = argparse.ArgumentParser(
         prog="main.py",
-        usage="main.py (--train -n NAME | --reload --previous_dir NAME | --compare A.json B.json) [option ...]",
+        usage="main.py (--train -n NAME | --reload --previous_dir NAME | --compare A.json B.json) [option]",
         description="HTNet: train a 2D-to-3D lifter, or evaluate one.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         argument_default=None if defaults else argparse.SUPPRESS,
