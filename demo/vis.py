@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
-import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -64,6 +64,9 @@ def _run(args: Namespace) -> int:
     note = detectors.NAMES[name]
     if args.webcam is not None:
         return _each([(f"webcam {args.webcam}", partial(_webcam, args, detector, note, lifter))])
+    if not any(map(inputs.is_video, files)) and args.webcam is None:
+        for option in [name for name in ("max_frames", "smooth") if getattr(args, name)]:
+            log.warning("warning: --%s is for videos, and none is among the inputs", option)
     jobs = []
     for file, stem in zip(files, outputs.stems(files, folder), strict=True):
         job = _video if inputs.is_video(file) else _picture
@@ -83,6 +86,10 @@ def _each(jobs: Sequence[tuple[str, Callable[[], None]]]) -> int:
             failed.append(RunError(f"{error.filename or name}: {error.strerror or error}"))
         except MemoryError:
             failed.append(RunError(f"{name}: too large for this machine's memory"))
+        except Exception as error:  # OpenCV and PyTorch have errors of their own, for a full memory too
+            log.debug("%s", name, exc_info=True)
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            failed.append(RunError(f"{name}: could not be done ({reason})"))
         else:
             continue
         print(f"error: {failed[-1]}", file=sys.stderr)
@@ -196,7 +203,7 @@ def _video(
     lifter: Lifter,
     *,
     inputs: Sequence[Path] = (),
-    fps: float | None = None,
+    source: str | None = None,
 ) -> None:
     from tqdm import tqdm
 
@@ -217,7 +224,7 @@ def _video(
     with Video(path) as video:
         total = min(filter(None, (video.frame_count, args.max_frames)), default=None)
         seen = tqdm(islice(video, args.max_frames), path.name, total, unit="frame", disable=None, leave=False)
-        result = from_frames(seen, str(path), fps or video.fps, detect, lifter, stages)
+        result = from_frames(seen, source or str(path), video.fps, detect, lifter, stages)
         if video.notes:
             result.notes["video"] = "; ".join(video.notes)
             log.warning("%s: warning: %s", path, result.notes["video"])
@@ -227,25 +234,18 @@ def _video(
 
 def _webcam(args: Namespace, detector: Detector, note: str, lifter: Lifter) -> None:
     """Records the webcam frame by frame, and then treats the recording as any video."""
+    from demo.lib.recording import record
     from demo.lib.video import webcam
-    from demo.lib.video_writer import VideoWriter
 
     stem = Path(args.output) / f"webcam_{args.webcam}"
     path = stem.with_name(f"{stem.name}_recorded.mp4")
-    with webcam(args.webcam) as camera, VideoWriter(path, camera.fps) as writer:
+    with webcam(args.webcam) as camera:
         log.info("recording webcam %d to %s; Ctrl-C ends it", args.webcam, path)
-        start = time.monotonic()
-        try:
-            for frame in islice(camera, args.max_frames):
-                height, width = frame.shape[:2]
-                writer.write(frame[: height // 2 * 2, : width // 2 * 2])
-        except KeyboardInterrupt:
-            pass
-        seconds = time.monotonic() - start
-    # Cameras give fewer frames in the dark than they claim.
-    fps = writer.frames / seconds if seconds >= 1 else camera.fps
-    log.info("recorded %d frames, %.1f per second", writer.frames, fps)
-    _video(args, path, stem, detector, note, lifter, fps=fps)
+        count, fps = record(camera, path, args.max_frames)
+    log.info("recorded %d frames, %.1f per second", count, fps)
+    for said in camera.notes:
+        log.warning("%s: warning: %s", camera.name, said)
+    _video(args, path, stem, detector, note, lifter, source=camera.name)
 
 
 def _finish(
@@ -281,4 +281,6 @@ def _finish(
 
 
 if __name__ == "__main__":
+    # As an exception it lets half-written files be cleared away.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 DEMO = Path(__file__).parents[1]
+FORMATS = ("npz", "json", "csv", "bvh")
 
 
 def _between(kind: Callable[[str], float], low: float, high: float, what: str) -> Callable[[str], float]:
@@ -16,7 +17,8 @@ def _between(kind: Callable[[str], float], low: float, high: float, what: str) -
     def parse(text: str) -> float:
         value = kind(text)
         if not low <= value <= high:  # NaN is not either
-            raise argparse.ArgumentTypeError(f"expected {what}, from {low:g} to {high:g}, found {text}")
+            span = f"{low:g} or more" if high == math.inf else f"from {low:g} to {high:g}"
+            raise argparse.ArgumentTypeError(f"expected {what}, {span}, found {text}")
         return value
 
     parse.__name__ = what
@@ -67,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = group.add_argument
     add("--output", default=str(DEMO / "output"), metavar="DIR", help="folder for what is written")
     add("--no-render", action="store_true", help="no picture or video, only what --save and --html name")
-    add("--save", nargs="+", default=[], choices=("npz", "json", "csv", "bvh"), help="data to write")
+    add("--save", nargs="+", default=[], metavar="FORMAT", help=f"data to write: {', '.join(FORMATS)}")
     add("--html", action="store_true", help="write a page to play and turn the poses, offline")
 
     group = parser.add_argument_group("device")
@@ -81,6 +83,15 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses a command line; one that makes no sense ends the program with exit code 2."""
     parser = build_parser()
     args = parser.parse_args(argv)
+    # Whoever types `--save npz photo.jpg` means the photo as an input.
+    inputs = [word for word in args.save if word not in FORMATS]
+    for word in inputs:
+        if not Path(word).suffix and not Path(word).exists():
+            parser.error(f"--save {word}: no such format; expected some of {', '.join(FORMATS)}")
+    args.inputs += inputs
+    args.save = [word for word in dict.fromkeys(args.save) if word in FORMATS]
+    if args.no_render and not args.save and not args.html:
+        parser.error("--no-render leaves nothing to write: add --save or --html")
     if sum([bool(args.inputs), args.webcam is not None, args.keypoints is not None]) > 1:
         parser.error("give inputs, --webcam or --keypoints, one of them")
     if args.keypoints is not None:
@@ -90,5 +101,4 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
                 parser.error(f"{option} does not go with --keypoints")
     elif args.image_size or args.fps:
         parser.error("--image_size and --fps go with --keypoints alone")
-    args.save = list(dict.fromkeys(args.save))
     return args

@@ -49,7 +49,6 @@ class Lifter:
         device: Where it is.
         name: Which weights these are, for the notes beside saved data.
         window: See each person in a window of their own: ``lifting.in_window``.
-        flip: Average with the mirror image.
         smooth: Smooth the poses of videos, and keep the raw ones beside them.
         place: Estimate where people stand in camera space.
         focal: Focal length in pixels for that; None for an assumed one.
@@ -60,7 +59,6 @@ class Lifter:
     device: torch.device
     name: str = "unnamed"
     window: bool = True
-    flip: bool = True
     smooth: bool = False
     place: bool = False
     focal: float | None = None
@@ -160,7 +158,6 @@ def _lifted(result: Result, tracks: list[_Track], lifter: Lifter, stages: Stages
             result.image_size,
             device=lifter.device,
             window=lifter.window,
-            flip=lifter.flip,
         )
         ends = np.cumsum([len(track[1]) for track in tracks])[:-1]
         for track, raw in zip(tracks, np.split(poses, ends), strict=True):
@@ -191,7 +188,7 @@ def _finished(result: Result, track: _Track, raw: np.ndarray, lifter: Lifter) ->
 def _notes(result: Result, lifter: Lifter) -> dict[str, str]:
     """How the poses came about, for whoever reads them later."""
     seen = "each person in a window of their own" if lifter.window else "people where they are in the image"
-    notes = {"lifter": lifter.name, "lifter sees": seen + (", averaged with the mirror image" * lifter.flip)}
+    notes = {"lifter": lifter.name, "lifter sees": f"{seen}, averaged with the mirror image"}
     if lifter.smooth and result.fps:
         notes["smoothing"] = "One Euro filter; poses_camera_raw are not smoothed"
     if lifter.place:

@@ -21,6 +21,7 @@ def keep_people(result: Result, *, most: int | None = None, person: int | None =
     Raises:
         InputError: People were found, but not this one.
     """
+    found = {track.id for track in result.tracks}
     if person is not None and result.tracks:
         there = ", ".join(str(track.id) for track in result.tracks)
         result.tracks = [track for track in result.tracks if track.id == person]
@@ -30,6 +31,11 @@ def keep_people(result: Result, *, most: int | None = None, person: int | None =
         ranked = sorted(result.tracks, key=lambda track: (-len(track.frames), -float(track.scores.mean())))
         kept = {track.id for track in ranked[:most]}
         result.tracks = [track for track in result.tracks if track.id in kept]
+    removed = found - {track.id for track in result.tracks}
+    for number in removed:
+        result.notes.pop(f"size of person {number}", None)
+    if removed:
+        result.notes["people kept"] = f"{len(result.tracks)} of {len(found)}, as asked for"
 
 
 def report(result: Result, stages: Stages) -> str:
@@ -48,6 +54,8 @@ def report(result: Result, stages: Stages) -> str:
     if filled:
         parts.append(f"{filled} poses interpolated")
     parts += left_out
+    if "people kept" in result.notes:
+        parts.append(f"kept {result.notes['people kept']}")
     found = [f"warning: {warning}" for warning in warnings(result)]
     return "; ".join([f"{result.source}: {', '.join(parts)}", *found]) + f" ({stages})"
 

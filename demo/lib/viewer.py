@@ -56,7 +56,7 @@ def write_viewer(result: Result, path: str | Path, frames: Iterable[np.ndarray] 
     data = _data(result, stage, step) | {"pictures": pictures}
     # A name such as </script> must not end the data: in JSON, < can be written as an escape.
     page = {
-        "title": html.escape(result.source),
+        "title": html.escape(Path(result.source).name),
         "data": json.dumps(data, allow_nan=False).replace("<", r"\u003c"),
     }
     filled = re.sub(r"{{(title|data)}}", lambda match: page[match[1]], TEMPLATE.read_text(encoding="utf-8"))
@@ -70,7 +70,7 @@ def _data(result: Result, stage: Stage, step: int) -> dict[str, Any]:
     pixel = max(result.image_size) * _POINT_RANGE / 32_000
     people = zip(result.tracks, stage.poses, strict=True)
     return {
-        "source": result.source,
+        "source": Path(result.source).name,  # a page is passed on, and folders are private
         "size": result.image_size,
         "frames": result.frame_count,
         "fps": result.fps,

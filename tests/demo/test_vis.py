@@ -18,7 +18,7 @@ from PIL import Image
 from common import checkpoint
 from common.metrics import mpjpe
 from demo import vis
-from demo.lib import detectors, outputs, video
+from demo.lib import arguments, detectors, outputs, video
 from demo.lib.blazepose import DETECTOR, LANDMARKS
 from demo.lib.inputs import read_picture
 from demo.lib.video_writer import VideoWriter
@@ -99,12 +99,32 @@ def points(tmp_path):
         ["a.png", "--focal", "nan"],
         ["a.png", "--height_m", "175"],
         ["a.png", "--save", "fbx"],
+        ["a.png", "--no-render"],
     ],
 )
 def test_a_call_that_makes_no_sense_ends_with_2_before_anything_starts(argv, capsys):
     with pytest.raises(SystemExit) as ended:
         vis.main(argv)
     assert ended.value.code == 2 and "error: " in capsys.readouterr().err
+
+
+def test_an_input_after_the_formats_is_an_input():
+    args = arguments.parse(["--save", "npz", "json", "a.jpg", "b.png"])
+    assert args.save == ["npz", "json"] and args.inputs == ["a.jpg", "b.png"]
+
+
+def test_a_detector_that_breaks_costs_one_picture_alone(run, pictures):
+    class Breaking:
+        calls = 0
+
+        def __call__(self, image):
+            Breaking.calls += 1
+            if Breaking.calls == 1:
+                raise cv2.error("out of memory")
+            return []
+
+    code, out, err, _ = run(pictures, detector=Breaking())
+    assert code == 1 and "could not be done (error: out of memory" in err and "nobody found" in out
 
 
 def test_names_that_are_not_there_end_with_2(run):
@@ -296,8 +316,8 @@ class Camera:
 
     def read(self):
         self.left -= 1
-        if self.left < 0:
-            raise KeyboardInterrupt
+        if self.left == 0:
+            signal.raise_signal(signal.SIGINT)
         return True, np.full((101, 151, 3), 30, np.uint8)
 
     def release(self):
@@ -334,7 +354,7 @@ def test_key_points_need_no_detector(run, points, tmp_path, monkeypatch):
 
 
 def test_key_points_without_a_rate_cannot_be_smoothed_and_that_is_said(run, points):
-    code, out, _, _ = run("--keypoints", points, "--no-render", "--smooth")
+    code, out, _, _ = run("--keypoints", points, "--no-render", "--smooth", "--html")
     assert code == 0 and "not smoothed" in out and "--fps" in out
 
 
