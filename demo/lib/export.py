@@ -180,6 +180,8 @@ def _arrays(track: Track, result: Result) -> dict[str, np.ndarray]:
 
 def _facts(result: Result) -> dict[str, Any]:
     """What is true of the whole input, in plain values."""
+    meanings = {field.name: field.meaning for field in FIELDS} | {"times": TIMES}
+    present = {name for track in result.tracks for name in _arrays(track, result)}
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -190,6 +192,6 @@ def _facts(result: Result) -> dict[str, Any]:
         "joint_names": list(JOINT_NAMES),
         "joint_parents": list(PARENTS),
         "coordinate_frames": COORDINATE_FRAMES,
-        "fields": {field.name: field.meaning for field in FIELDS} | {"times": TIMES},
+        "fields": {name: meaning for name, meaning in meanings.items() if name in present},
         "notes": result.notes,
     }

@@ -13,7 +13,7 @@ from common.errors import CheckpointError
 from demo.lib.crop import crop_people, leave_crops
 from demo.lib.hrnet_w48 import KEYPOINTS, HRNet
 from demo.lib.person import Person
-from demo.lib.published import HRNET_W48, YOLOV3, check
+from demo.lib.published import HRNET_W48, YOLOV3, check, check_all
 from demo.lib.yolo import PersonDetector
 
 CROP_SIZE = (288, 384)  # width, height
@@ -138,12 +138,11 @@ class HRNetDetector:
         device: Where the networks run.
 
     Raises:
-        CheckpointError: A file is missing or not the published one.
+        CheckpointError: Files are missing or not the published ones.
     """
 
     def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
-        for file in (YOLOV3, HRNET_W48):  # both, before either is read
-            check(folder / file.name, file)
+        check_all(folder, (YOLOV3, HRNET_W48))  # before either is read
         self.detector = PersonDetector(folder / YOLOV3.name, device)
         self.estimator = KeypointEstimator(folder / HRNET_W48.name, device)
 

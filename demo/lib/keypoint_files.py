@@ -34,9 +34,12 @@ MAX_FRAMES = 1_000_000
 MAX_PEOPLE = 1_000_000  # In all frames together.
 MAX_FPS = 10_000
 SPARSE = 10
-"""Integer image IDs that span more than so many times their number do not number the frames of a video."""
+"""Integer image IDs that span more than so many times their number do not number the frames of a video: as
+where IDs are text, the images are unrelated pictures."""
 CORNER = 2
 """Key points that all lie within so many pixels of the corner are no pixels: they are normalised."""
+LISTED = 20
+"""Images that a note names, at most."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class KeypointInput:
         frame_count: Frames, those without people included.
         fps: Frames per second; None where neither the file nor the caller says.
         tracks: The people; empty where there are none.
-        notes: What was left out, for the user.
+        notes: What was left out or assumed, and which images the frames are, for the user.
     """
 
     source: str
@@ -139,7 +142,11 @@ def _from_coco(path: Path, image_size: tuple[int, int] | None) -> KeypointInput:
         else:
             others += 1
     notes = [f"{others} entries of other categories than 1, person, were left out"] if others else []
-    return _followed(path, size, _numbered(path, people), notes)
+    frames = _numbered(path, people)
+    if frames is not None:
+        return _followed(path, size, frames, notes)
+    images = sorted(people, key=_image_order)
+    return _apart(path, size, [people[image] for image in images], [*notes, _listed(images)])
 
 
 def _coco_person(where: str, entry: dict[str, Any]) -> Person | None:
@@ -149,16 +156,30 @@ def _coco_person(where: str, entry: dict[str, Any]) -> Person | None:
     return _person(points.reshape(-1, 3), score)
 
 
-def _numbered(path: Path, people: dict[int | str, list[Person | None]]) -> list[list[Person | None]]:
-    """The people of each frame, in the order of the images' IDs."""
+def _numbered(path: Path, people: dict[int | str, list[Person | None]]) -> list[list[Person | None]] | None:
+    """The people of each frame if the images' IDs number those of a video, else None."""
     numbers = [image for image in people if isinstance(image, int)]
-    if not people or len(numbers) < len(people):
-        return [people[image] for image in sorted(people, key=lambda image: _natural(str(image)))]
+    if not people:
+        return []
+    if len(numbers) < len(people):
+        return None
     first, span = min(numbers), max(numbers) - min(numbers) + 1
     if span > SPARSE * len(numbers):
-        return [people[image] for image in sorted(numbers)]
+        return None
     checks.at_most(f"{path}: frames", span, MAX_FRAMES)
     return [people.get(first + frame, []) for frame in range(span)]
+
+
+def _image_order(image: int | str) -> tuple[bool, Any]:
+    """Integers by value, negative ones included, before texts."""
+    return (True, _natural(image)) if isinstance(image, str) else (False, image)
+
+
+def _listed(images: list[int | str]) -> str:
+    """Which image each frame number stands for, of the first ones."""
+    listed = ", ".join(f"{frame} = {checks.short(image)}" for frame, image in enumerate(images[:LISTED]))
+    more = f" and {len(images) - LISTED} more in the order of their IDs" if len(images) > LISTED else ""
+    return f"frames are images, people are not followed: {listed}{more}"
 
 
 # OpenPose
@@ -207,14 +228,17 @@ def _from_npz(path: Path, image_size: tuple[int, int] | None) -> KeypointInput:
     fps = _npz_fps(path, content.get("fps"))
 
     # P people: (P, F, 17, 2 or 3)
-    scores = points[..., 2].clip(0, 1) if points.shape[-1] == 3 else np.ones(points.shape[:-1])
+    scored = points.shape[-1] == 3
+    # The corner itself, exactly, is how detectors write "not found".
+    scores = points[..., 2].clip(0, 1) if scored else (points != 0).any(axis=-1).astype(float)
     keypoints, there = fill_missing(points[..., :2], scores, LAYOUTS[layout])
     tracks = []
     for person in np.flatnonzero(there.any(axis=1)):
         frames = np.flatnonzero(there[person])
         joints, sure = keypoints[person, frames], scores[person, frames]
         tracks.append(_track(int(person) + 1, frames, joints, sure, np.zeros(len(frames), bool), layout))
-    notes = _left_out(int(np.sum(~there & (scores > 0).any(axis=-1))))
+    notes = [] if scored else ["it holds no scores: 1 is assumed"]
+    notes += _left_out(int(np.sum(~there & (scores > 0).any(axis=-1))))
     return KeypointInput(str(path), size, there.shape[1], fps, tracks, notes)
 
 
@@ -276,6 +300,19 @@ def _followed(
     return KeypointInput(str(path), size, len(frames), None, tracks, notes)
 
 
+def _apart(
+    path: Path, size: tuple[int, int], frames: list[list[Person | None]], notes: list[str]
+) -> KeypointInput:
+    """The people of unrelated pictures, each a track of one frame."""
+    liftable = [(frame, person) for frame, people in enumerate(frames) for person in people if person]
+    tracks = []
+    for number, (frame, person) in enumerate(liftable, 1):
+        joints, sure = person.keypoints[None], person.scores[None]  # (1, 17, 2), (1, 17)
+        tracks.append(_track(number, np.array([frame]), joints, sure, np.zeros(1, bool), "coco17"))
+    notes += _left_out(sum(map(len, frames)) - len(liftable))
+    return KeypointInput(str(path), size, len(frames), None, tracks, notes)
+
+
 def _left_out(count: int) -> list[str]:
     return [f"{count} times a person without shoulders or without hips was left out"] if count else []
 
@@ -288,7 +325,13 @@ def _track(
     return KeypointTrack(number, frames, joints.astype(np.float32), scores.astype(np.float32), gaps)
 
 
-def _natural(name: str) -> list[tuple[int, int | str]]:
+def _natural(name: str) -> list[tuple[int, int, str]]:
     """Sorts img10 after img2."""
     parts = re.split(r"([0-9]+)", name)
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts if part]
+    # By length and then as text, as Python makes no number of thousands of digits.
+    digits = [part.lstrip("0") if part[:1].isdigit() else "" for part in parts]
+    return [
+        (0, len(number), number) if part[:1].isdigit() else (1, 0, part)
+        for part, number in zip(parts, digits, strict=True)
+        if part
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,3 +51,19 @@ def check(path: Path, file: WeightFile) -> None:
     size = path.stat().st_size
     if not smallest <= size <= largest:
         raise CheckpointError(f"{path}: expected {expected}, found {size:,}; {advice}")
+
+
+def check_all(folder: Path, files: Iterable[WeightFile]) -> None:
+    """Checks several downloaded files of a folder.
+
+    Raises:
+        CheckpointError: Some are missing or of another size; it names all of these, a line each.
+    """
+    faults = []
+    for file in files:
+        try:
+            check(folder / file.name, file)
+        except CheckpointError as error:
+            faults.append(str(error))
+    if faults:
+        raise CheckpointError("\n".join(faults))

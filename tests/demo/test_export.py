@@ -154,6 +154,28 @@ def test_files_describe_themselves(film, tmp_path):
     assert_described({**content, **texts})
 
 
+@pytest.mark.parametrize("kind", ["json", "npz"])
+@pytest.mark.parametrize(
+    ("raw", "root", "fps"), [(False, False, None), (True, False, 25.0), (False, True, None)]
+)
+def test_fields_list_the_arrays_that_are_there(tmp_path, kind, raw, root, fps):
+    people = [track(1, [0, 1]), track(2, [1, 2], raw=raw, root=root)]
+    path = saved(Result("walk.mp4", (640, 480), 3, fps, people), kind, tmp_path)
+    if kind == "json":
+        content = json.loads(path.read_text())
+        fields, there = content["fields"], {name for person in content["people"] for name in person} - {"id"}
+    else:
+        content = load_npz(path)
+        fields = json.loads(str(content["fields"]))
+        there = {name.split("_", 2)[2] for name in content if name.startswith(("person_1_", "person_2_"))}
+    assert fields.keys() == there
+    assert ("poses_camera_raw" in fields, "root_estimate" in fields, "times" in fields) == (
+        raw,
+        root,
+        bool(fps),
+    )
+
+
 def test_a_picture_is_at_time_0(picture, tmp_path):
     content = load_npz(saved(picture, "npz", tmp_path))
     assert "fps" not in content and content["person_1_times"].tolist() == [0]

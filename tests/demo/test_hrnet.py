@@ -182,7 +182,7 @@ def test_people_come_with_key_points_box_and_scores(
     monkeypatch: pytest.MonkeyPatch, estimator: KeypointEstimator
 ) -> None:
     boxes, confidence = np.array([[10, 10, 60, 150], [100, 20, 180, 190]]), np.array([0.9, 0.4])
-    monkeypatch.setattr(hrnet, "check", lambda path, file: None)
+    monkeypatch.setattr(hrnet, "check_all", lambda folder, files: None)
     monkeypatch.setattr(hrnet, "PersonDetector", lambda path, device: lambda image: (boxes, confidence))
     image = np.zeros((200, 200, 3), np.uint8)
     image[103:106, 33:36] = image[53:56, 123:126] = (255, 0, 0)
@@ -199,12 +199,20 @@ def test_missing_files_are_named_with_folder_size_and_origin(
 ) -> None:
     with pytest.raises(CheckpointError, match=r"yolov3\.weights.*248,007,048.*pjreddie") as error:
         HRNetDetector(tmp_path)
-    assert str(tmp_path) in str(error.value)
+    first, second = str(error.value).splitlines()
+    for line, file in ((first, YOLOV3), (second, HRNET_W48)):
+        assert line.startswith(f"{file.name}: not found in {tmp_path}; ") and file.origin in line
+    (tmp_path / HRNET_W48.name).touch()
+    with pytest.raises(CheckpointError) as error:
+        HRNetDetector(tmp_path)
+    first, second = str(error.value).splitlines()
+    assert YOLOV3.name in first and f"{tmp_path / HRNET_W48.name}: expected about 254 MB, found 0" in second
+    (tmp_path / HRNET_W48.name).unlink()
     (tmp_path / YOLOV3.name).touch()
     monkeypatch.setattr(hrnet, "YOLOV3", YOLOV3._replace(sizes=(0, 0)))
     with pytest.raises(CheckpointError, match=r"pose_hrnet_w48_384x288\.pth.* 254 MB.*leoxiaobin") as error:
         HRNetDetector(tmp_path)
-    assert str(tmp_path) in str(error.value)
+    assert str(tmp_path) in str(error.value) and YOLOV3.name not in str(error.value)
 
 
 @pytest.fixture

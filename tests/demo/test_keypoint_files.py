@@ -122,14 +122,47 @@ def test_people_are_followed_and_gaps_are_marked(tmp_path):
     [
         ([12, 10, 11], [2, 0, 1]),
         ([139, 581781, 285], [0, 2, 1]),
+        ([-581781, -139, -285], [0, 2, 1]),
         (["img10.jpg", "img9.jpg", "img1.jpg"], [2, 1, 0]),
+        (["b", 7, "a"], [2, 0, 1]),
     ],
 )
 def test_image_ids_give_the_order_of_frames(tmp_path, ids, frames):
     path = coco_file(tmp_path, [entry(image, 5.0 * frame) for image, frame in zip(ids, frames, strict=True)])
     found = read_keypoints(path, image_size=SIZE)
     assert found.frame_count == 3
-    np.testing.assert_allclose(found.tracks[0].keypoints[:, 0, 0], JOINTS[0, 0] + 5 * np.arange(3), atol=1e-3)
+    assert np.concatenate([track.frames for track in found.tracks]).tolist() == [0, 1, 2]
+    places = np.concatenate([track.keypoints[:, 0, 0] for track in found.tracks])
+    np.testing.assert_allclose(places, JOINTS[0, 0] + 5 * np.arange(3), atol=1e-3)
+
+
+@pytest.mark.parametrize("ids", [(285, 139, 581781), ("b.jpg", "a.jpg", "c.jpg")])
+def test_people_are_not_followed_over_unrelated_pictures(tmp_path, ids):
+    bad = entry(ids[2], keypoints=triplets(scores=SCORES * 0))
+    found = read_keypoints(
+        coco_file(tmp_path, [*(entry(image) for image in ids), entry(ids[0], 100.0), bad]), image_size=SIZE
+    )
+    assert [track.id for track in found.tracks] == [1, 2, 3, 4]
+    assert [track.frames.tolist() for track in found.tracks] == [[0], [1], [1], [2]]
+    assert not any(track.interpolated.any() for track in found.tracks)
+    for track, shift in zip(found.tracks, (0, 0, 100, 0), strict=True):
+        np.testing.assert_allclose(track.keypoints[0], JOINTS + shift, atol=1e-3)
+        np.testing.assert_allclose(track.scores[0], JOINT_SCORES, atol=1e-6)
+    images, left_out = found.notes
+    assert images.endswith(f": 0 = {ids[1]}, 1 = {ids[0]}, 2 = {ids[2]}") and "1 times" in left_out
+
+
+def test_the_note_on_images_is_bounded_and_fit_for_a_terminal(tmp_path):
+    names = ["0\x1b[31m", *(f"{number} " + "x" * 1000 for number in range(1, 50))]
+    found = read_keypoints(coco_file(tmp_path, [entry(name) for name in names]), image_size=SIZE)
+    (note,) = found.notes
+    assert found.frame_count == 50 and len(note) < 3000 and note.isprintable()
+    assert "19 = 19 x" in note and "20 = " not in note and "30 more" in note
+
+
+def test_integers_that_number_frames_need_no_note(tmp_path):
+    found = read_keypoints(coco_file(tmp_path, [entry(5), entry(7)]), image_size=SIZE)
+    assert found.notes == [] and [track.frames.tolist() for track in found.tracks] == [[0, 1, 2]]
 
 
 def test_openpose_files_are_sorted_by_number_and_may_be_empty(tmp_path):
@@ -190,6 +223,32 @@ def test_entries_of_other_categories_are_left_out_with_a_note(tmp_path):
     path = coco_file(tmp_path, [entry(), {"image_id": 1, "category_id": 18, "keypoints": [1, 2]}])
     found = read_keypoints(path, image_size=SIZE)
     assert len(found.tracks) == 1 and "other categories" in found.notes[0]
+
+
+NO_SCORES = "it holds no scores: 1 is assumed"
+
+
+def test_without_scores_points_in_the_very_corner_are_missing(tmp_path):
+    points = np.stack([COCO] * 3)[None].repeat(2, axis=0)  # (P, F, 17, 2)
+    points[0, 1] = 0  # nobody
+    points[0, 2, COCO_NAMES.index("left_wrist")] = 0
+    points[0, 2, COCO_NAMES.index("left_ankle")] = 0, 400  # at the picture's edge, but there
+    points[1] = 0
+    found = read_keypoints(npz_file(tmp_path, keypoints=points, format="coco17"))
+    (track,) = found.tracks
+    assert found.notes == [NO_SCORES] and found.frame_count == 3 and track.frames.tolist() == [0, 2]
+    wrist, elbow, ankle = map(JOINT_NAMES.index, ("left_wrist", "left_elbow", "left_ankle"))
+    assert (track.scores[0] == 1).all() and np.flatnonzero(track.scores[1] == 0).tolist() == [wrist]
+    assert track.keypoints[1, wrist].tolist() == track.keypoints[1, elbow].tolist()
+    assert track.keypoints[1, ankle].tolist() == [0, 400]
+
+
+def test_scores_are_taken_as_they_are_where_there_are_some(tmp_path):
+    points = np.concatenate([JOINTS, JOINT_SCORES[:, None]], axis=1)
+    points[JOINT_NAMES.index("left_wrist"), :2] = 0
+    found = read_keypoints(npz_file(tmp_path, keypoints=points[None]))
+    assert found.notes == []
+    np.testing.assert_allclose(found.tracks[0].scores[0], JOINT_SCORES, atol=1e-6)
 
 
 # Faults
@@ -317,3 +376,16 @@ def test_other_files_are_refused_by_name(tmp_path):
     assert "_keypoints.json" in refusal(tmp_path / "folder", image_size=SIZE)
     for name in ("gone.json", "gone.npz"):
         assert "No such file" in refusal(tmp_path / name, image_size=SIZE)
+
+
+def test_names_are_sorted_by_their_numbers_however_long():
+    long = "9" * 5000
+    names = ["img10", "img2", "img007", f"img{long}", "img", "a1"]
+    assert sorted(names, key=keypoint_files._natural) == [
+        "a1",
+        "img",
+        "img2",
+        "img007",
+        "img10",
+        f"img{long}",
+    ]
