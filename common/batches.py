@@ -38,8 +38,8 @@ class Arrays:
         # A row holds the number of its camera alone: four numbers for each of millions of rows would add up.
         cameras = [sequence.intrinsics for sequence in poses.sequences]
         self.intrinsics = torch.tensor(cameras, dtype=torch.float32)  # (S, 4)
-        self.lengths = torch.tensor([len(sequence) for sequence in poses.sequences])
-        self.camera = torch.arange(len(cameras), dtype=torch.int32).repeat_interleave(self.lengths)  # (N,)
+        lengths = torch.tensor([len(sequence) for sequence in poses.sequences])
+        self.camera = torch.arange(len(cameras), dtype=torch.int32).repeat_interleave(lengths)  # (N,)
 
     def gather(self, rows: Tensor | slice, device: torch.device) -> Batch:
         """The poses of some rows, on a device."""

@@ -133,6 +133,12 @@ def began_with(args: Namespace) -> str | None:
 
 
 def how_chosen(select: str, began_with: str | None) -> str:
+    """How the epoch that a run keeps is chosen, in words that claim no more than is so.
+
+    Args:
+        select: The option of that name.
+        began_with: How the weights were chosen that the run began with; None for a start from scratch.
+    """
     text = HOW_CHOSEN.get(select, f"the epoch with the lowest P1 on {select}, held out of training")
     if began_with is not None:
         return f"{text}; it began with trained weights, of an epoch chosen so: {began_with}"

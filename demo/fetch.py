@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import RunError
+from common.files import sha256, write_bytes
 
 CHECKPOINT = Path(__file__).parent / "lib" / "checkpoint"
 
@@ -154,29 +153,12 @@ def _extract(source: Path, member: Member, folder: Path) -> Path:
     found = hashlib.sha256(content).hexdigest()
     if found != member.sha256:
         raise FetchError(f"expected SHA-256 {member.sha256} of {member.path} in {source}, found {found}")
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{member.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, folder / member.name)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_bytes(folder / member.name, content)
     return folder / member.name
 
 
 def _is_right(path: Path, expected: str) -> bool:
     return path.is_file() and sha256(path) == expected
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

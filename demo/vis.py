@@ -21,7 +21,7 @@ except ModuleNotFoundError as error:  # Python looks beside this file, and not i
 if TYPE_CHECKING:
     import numpy as np
 
-    from demo.lib.detectors import Detector
+    from demo.lib.person import Detector
     from demo.lib.pipeline import Lifter, Stages
     from demo.lib.result import Result
 

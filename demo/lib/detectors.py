@@ -5,20 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from common.errors import CheckpointError
 from demo.lib import published
-from demo.lib.person import Person
-
-Detector = Callable[[np.ndarray], list[Person]]
-"""From a picture (H, W, 3) uint8 RGB to the people in it. One with a method ``track`` gets the frames of a
-video through that, after ``reset``."""
+from demo.lib.person import Detector
 
 NAMES = {"hrnet": "YOLOv3 and HRNet-W48", "blazepose": "BlazePose"}
 

@@ -9,12 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from common.camera import normalize_pixels, rotate
+from common.camera import h36m_cameras, normalize_pixels, rotate
 from common.flip import lift
 from common.skeleton import BONES, JOINT_NAMES, NUM_JOINTS
-
-DISPLAY_CAMERA = (0.1407056450843811, -0.1500701755285263, -0.755240797996521, 0.6223280429840088)
-"""Orientation of one of Human3.6M's cameras: every picture is shown as if it had been taken by that one."""
 
 FOCAL_PER_SIDE = 1.15
 """Focal length over the longer side of the image where it is not known: a field of view of 47 degrees."""
@@ -109,7 +106,9 @@ def upright(poses: np.ndarray) -> np.ndarray:
     The rotation is that of a fixed camera. It suits a level camera and is for display alone: it measures
     neither the camera's tilt nor the person's height above the ground.
     """
-    turned = rotate(np.asarray(poses, dtype=np.float64), DISPLAY_CAMERA)
+    # Every picture is shown as if this camera had taken it.
+    orientation = h36m_cameras()["S1"][0].orientation
+    turned = rotate(np.asarray(poses, dtype=np.float64), orientation)
     turned[..., 2] -= turned[..., 2].min(axis=-1, keepdims=True)
     return turned.astype(np.float32)
 

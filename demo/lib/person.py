@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,3 +26,8 @@ class Person:
     box: np.ndarray
     score: float
     world: np.ndarray | None = None
+
+
+Detector = Callable[[np.ndarray], list[Person]]
+"""From a picture (H, W, 3) uint8 RGB to the people in it. One with a method ``track`` gets the frames of a
+video through that, after ``reset``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -11,14 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from demo.lib.keypoint_files import KeypointInput
+from demo.lib.keypoint_files import KeypointInput, KeypointTrack
 from demo.lib.keypoints import coco_to_h36m
 from demo.lib.lifting import focal_length, lift_keypoints, one_euro, place, stature, upright
-from demo.lib.person import Person
+from demo.lib.person import Detector, Person
 from demo.lib.result import Result, Track
 from demo.lib.tracking import tracks as follow
-
-Detect = Callable[[np.ndarray], list[Person]]
 
 
 @dataclass
@@ -68,13 +66,10 @@ class Lifter:
 def from_keypoints(given: KeypointInput, lifter: Lifter, stages: Stages) -> Result:
     """Lifts key points that were made elsewhere."""
     result = Result(given.source, given.image_size, given.frame_count, given.fps)
-    tracks = [
-        (track.id, track.frames, track.keypoints, track.scores, track.interpolated) for track in given.tracks
-    ]
-    return _lifted(result, tracks, lifter, stages)
+    return _lifted(result, given.tracks, lifter, stages)
 
 
-def from_picture(image: np.ndarray, source: str, detect: Detect, lifter: Lifter, stages: Stages) -> Result:
+def from_picture(image: np.ndarray, source: str, detect: Detector, lifter: Lifter, stages: Stages) -> Result:
     """Finds and lifts the people in a picture (H, W, 3) uint8 RGB."""
     with stages.timed("2D"):
         people = detect(image)
@@ -86,7 +81,7 @@ def from_frames(
     frames: Iterable[np.ndarray],
     source: str,
     fps: float,
-    detect: Detect,
+    detect: Detector,
     lifter: Lifter,
     stages: Stages,
     *,
@@ -127,31 +122,27 @@ def from_frames(
     stages.seconds["tracks"] -= stages.seconds["read"] + stages.seconds.get("2D", 0.0)
     # A single frame is a short video, not a false find.
     least = min(min_frames, result.frame_count)
-    kept = [track for track in tracks if np.count_nonzero(~track[4]) >= least]
+    kept = [track for track in tracks if np.count_nonzero(~track.interpolated) >= least]
     if len(kept) < len(tracks):
         result.notes["left out"] = f"{len(tracks) - len(kept)} seen in fewer than {least} frames"
     return _lifted(result, kept, lifter, stages)
 
 
-_Track = tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""ID, frames, Human3.6M joints, their scores, and where they are interpolated: as in ``result.Track``."""
-
-
-def _followed(frames: Iterable[list[Person]], *, max_gap: int = 0) -> list[_Track]:
+def _followed(frames: Iterable[list[Person]], *, max_gap: int = 0) -> list[KeypointTrack]:
     tracks = []
     for track in follow(frames, max_gap=max_gap):
         keypoints, scores = coco_to_h36m(track.keypoints, track.scores)
-        tracks.append((track.identity, track.frames, keypoints, scores, track.interpolated))
+        tracks.append(KeypointTrack(track.identity, track.frames, keypoints, scores, track.interpolated))
     return tracks
 
 
-def _lifted(result: Result, tracks: list[_Track], lifter: Lifter, stages: Stages) -> Result:
+def _lifted(result: Result, tracks: list[KeypointTrack], lifter: Lifter, stages: Stages) -> Result:
     """Adds the lifted tracks to a result: all people and frames in common batches."""
     result.notes |= _notes(result, lifter)
     if not tracks:
         return result
     with stages.timed("3D"):
-        keypoints = np.concatenate([track[2] for track in tracks])
+        keypoints = np.concatenate([track.keypoints for track in tracks])
         poses = lift_keypoints(
             lifter.model,
             keypoints,
@@ -159,28 +150,29 @@ def _lifted(result: Result, tracks: list[_Track], lifter: Lifter, stages: Stages
             device=lifter.device,
             window=lifter.window,
         )
-        ends = np.cumsum([len(track[1]) for track in tracks])[:-1]
+        ends = np.cumsum([len(track.frames) for track in tracks])[:-1]
         for track, raw in zip(tracks, np.split(poses, ends), strict=True):
             result.tracks.append(_finished(result, track, raw, lifter))
     return result
 
 
-def _finished(result: Result, track: _Track, raw: np.ndarray, lifter: Lifter) -> Track:
+def _finished(result: Result, track: KeypointTrack, raw: np.ndarray, lifter: Lifter) -> Track:
     """One person's poses (T, 17, 3) scaled, smoothed, placed and turned upright."""
-    number, frames, keypoints, scores, interpolated = track
     if lifter.height_m is not None:
         factor = lifter.height_m / max(stature(raw), 1e-3)
         raw = raw * np.float32(factor)
-        result.notes[f"size of person {number}"] = (
+        result.notes[f"size of person {track.id}"] = (
             f"poses and root are scaled by {factor:.3f}, to a stature of {lifter.height_m:g} m"
         )
-    times = frames / result.fps if lifter.smooth and result.fps else None
+    times = track.frames / result.fps if lifter.smooth and result.fps else None
     poses = raw if times is None else one_euro(raw, times)
-    done = Track(number, frames, keypoints, scores, interpolated, poses, upright(poses))
+    done = Track(
+        track.id, track.frames, track.keypoints, track.scores, track.interpolated, poses, upright(poses)
+    )
     if times is not None:
         done.raw_poses = raw
     if lifter.place:
-        root = place(poses, keypoints, result.image_size, focal=lifter.focal)
+        root = place(poses, track.keypoints, result.image_size, focal=lifter.focal)
         done.root = (root if times is None else one_euro(root, times)).astype(np.float32)
     return done
 

@@ -33,7 +33,7 @@ def record(camera: Video, path: Path, most: int | None = None) -> tuple[int, flo
         Number of frames, and frames per second.
     """
     with _interrupted() as stop:
-        frames = (frame for frame in map(_even, islice(camera, most)))
+        frames = map(_even, islice(camera, most))
         start, first = time.monotonic(), []
         for frame in frames:
             first.append(frame)

@@ -9,19 +9,11 @@ import torch
 
 from demo.lib.crop import leave_letterbox, letterbox
 from demo.lib.darknet import YOLOv3, load_darknet
+from demo.lib.tiles import overlaps
 
 SIDE = 416
 PERSON = 0
 IOU_LIMIT = 0.4
-
-
-def iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Intersection over union of one box (4,) with each of (N, 4), left, top, right, bottom: (N,)."""
-    overlap = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
-    intersection = np.prod(np.maximum(overlap, 0), axis=1)
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    union = np.prod(box[2:] - box[:2]) + areas - intersection
-    return intersection / np.maximum(union, np.finfo(np.float32).tiny)
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, limit: float = IOU_LIMIT) -> np.ndarray:
@@ -31,7 +23,7 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, limit: float = IOU_LIMIT) ->
     while order.size:
         best, order = order[0], order[1:]
         kept.append(best)
-        order = order[iou(boxes[best], boxes[order]) <= limit]
+        order = order[overlaps(boxes[[best]], boxes[order])[0] <= limit]
     return np.array(kept, np.intp)
 
 

@@ -12,7 +12,8 @@ from demo.lib import yolo
 from demo.lib.crop import leave_letterbox, letterbox
 from demo.lib.darknet import YOLOv3, decode, load_darknet
 from demo.lib.published import YOLOV3
-from demo.lib.yolo import PersonDetector, iou, people, suppress
+from demo.lib.tiles import overlaps
+from demo.lib.yolo import PersonDetector, people, suppress
 
 FIGURES = json.loads((Path(__file__).parent.parent / "data" / "yolov3.json").read_text())
 HEADER = np.array([0, 2, 0, 0, 0], "<i4").tobytes()
@@ -109,7 +110,7 @@ def test_zero_predictions_decode_to_anchors_in_the_middle_of_their_cells() -> No
 def test_overlap_is_the_shared_part_of_the_union() -> None:
     box = np.array([0, 0, 10, 10])
     others = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [10, 10, 20, 20], [30, 30, 40, 40], [2, 2, 4, 4]])
-    np.testing.assert_allclose(iou(box, others), [1, 1 / 3, 0, 0, 0.04])
+    np.testing.assert_allclose(overlaps(box[None], others)[0], [1, 1 / 3, 0, 0, 0.04])
 
 
 def test_of_boxes_that_overlap_the_best_stays() -> None:
