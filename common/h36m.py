@@ -107,7 +107,14 @@ class Take:
             # Detections may run on past the motion capture's last frame; the tail has no truth.
             keypoints = normalize_pixels(pixels[: len(world)].astype(np.float64), *size)
             sequence = Sequence(
-                self.subject, self.action, index, 0, len(world), (fx, fy, cx, cy), image_size=size
+                self.subject,
+                self.action,
+                index,
+                0,
+                len(world),
+                (fx, fy, cx, cy),
+                image_size=size,
+                orientation=camera.orientation,
             )
             views.append((sequence, keypoints, world_to_camera(world, camera)))
         return views

@@ -23,6 +23,8 @@ class Sequence:
         image_size: Width and height of the image, pixels.
         first_frame: Frame of the take that the first row holds.
         step: Frames of the take from one row to the next.
+        orientation: Unit quaternion (w, x, y, z) that turns the camera's axes into the world's, whose z
+            points up; None where it is not known.
     """
 
     subject: str
@@ -34,6 +36,7 @@ class Sequence:
     image_size: tuple[int, int]
     first_frame: int = 0
     step: int = 1
+    orientation: tuple[float, float, float, float] | None = None
 
     @property
     def action_name(self) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from common import cache
+from common import cache, pose_files
 from common.batches import Batches
 from common.camera import h36m_cameras
 from common.errors import DataError, RunError
@@ -65,7 +65,7 @@ def caches(folder: Path) -> list[Path]:
     """All caches in a folder, which must hold nothing but whole caches."""
     found = sorted(folder.iterdir())
     for path in found:
-        assert sorted(os.listdir(path)) == MEMBERS and not path.name.startswith(cache.UNFINISHED)
+        assert sorted(os.listdir(path)) == MEMBERS and not path.name.startswith(pose_files.UNFINISHED)
     return found
 
 
@@ -351,12 +351,12 @@ def test_a_killed_conversion_is_not_taken_for_a_whole_one(folder, reads):
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
     (left,) = (folder / cache.FOLDER).iterdir()
-    assert left.name.startswith(cache.UNFINISHED)
+    assert left.name.startswith(pose_files.UNFINISHED)
 
     load(folder)
     assert len(reads) == 1
     assert left.exists(), "it could belong to a conversion that is going on"
-    os.utime(left, (time.time() - 2 * cache.ABANDONED_AFTER,) * 2)
+    os.utime(left, (time.time() - 2 * pose_files.ABANDONED_AFTER,) * 2)
     (folder / FILE_2D).rename(folder / "data_2d_h36m_other.npz")
     load(folder, keypoints="other")
     assert not left.exists() and len(caches(folder / cache.FOLDER)) == 2
@@ -400,10 +400,10 @@ def test_a_cache_that_came_while_one_was_converting_is_taken(folder, monkeypatch
     """The slower of two: its rename fails, and what is opened is what the faster one made."""
     build, first = cache._build, []
 
-    def outrun(takes, place, name):
-        build(takes, place, name)
-        first.append((place / name / "index.json").stat().st_ino)
-        build(takes, place, name)
+    def outrun(takes, place):
+        build(takes, place)
+        first.append((place / "index.json").stat().st_ino)
+        build(takes, place)
 
     monkeypatch.setattr(cache, "_build", outrun)
     load(folder)
@@ -526,7 +526,7 @@ def test_a_full_disk(folder, monkeypatch, member):
         return builtins.open("/dev/full" if Path(path).name == member else path, mode)
 
     with monkeypatch.context() as patch, pytest.raises(RunError) as caught:
-        patch.setattr(cache, "open", full, raising=False)
+        patch.setattr(pose_files, "open", full, raising=False)
         load(folder)
     message = str(caught.value)
     assert f"the cache in {folder / cache.FOLDER} could not be written: No space left on device" in message
@@ -541,7 +541,7 @@ def test_a_disk_that_is_full_for_the_smallest_thing(folder, monkeypatch, functio
     original = getattr(Path, function)
 
     def full(path, *args, **keywords):
-        if cache.UNFINISHED in str(path):
+        if pose_files.UNFINISHED in str(path):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return original(path, *args, **keywords)
 
