@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from common.skeleton import BONES, NUM_JOINTS
+from model.linear import linear
 
 
 def adjacency() -> Tensor:
@@ -43,6 +44,6 @@ class ModulatedGraphConv(nn.Module):
         graph = (graph + graph.T) / 2  # (J, J)
         own = graph.diagonal().unsqueeze(1)  # (J, 1)
         others = graph - graph.diagonal().diag()  # (J, J)
-        itself = torch.matmul(x, self.W[0]) * (own * self.M)  # (B, J, out)
-        neighbours = torch.matmul(x, self.W[1]) * self.M  # (B, J, out)
-        return itself + torch.matmul(others, neighbours) + self.bias
+        itself = torch.addcmul(self.bias, linear(x, self.W[0].t()), own * self.M)  # (B, J, out)
+        neighbours = linear(x, self.W[1].t()) * self.M  # (B, J, out)
+        return itself + torch.matmul(others, neighbours)
