@@ -34,16 +34,25 @@ class ModulatedGraphConv(nn.Module):
         self.adj2 = nn.Parameter(torch.full((NUM_JOINTS, NUM_JOINTS), 1e-6))
         self.bias = nn.Parameter(torch.empty(out_channels))
         self.register_buffer("adj", adjacency(), persistent=False)
+        self.folded: list[Tensor] | None = None
         nn.init.xavier_uniform_(self.W, gain=1.414)
         nn.init.xavier_uniform_(self.M, gain=1.414)
         nn.init.uniform_(self.bias, -(out_channels**-0.5), out_channels**-0.5)
 
+    def fold(self) -> None:
+        """Forms the graph once for all: see ``model.folding``."""
+        self.folded = [part.detach() for part in self._graph()]
+
     def forward(self, x: Tensor) -> Tensor:
         """Maps joint features (B, J, in) to (B, J, out)."""
-        graph = self.adj + self.adj2
-        graph = (graph + graph.T) / 2  # (J, J)
-        own = graph.diagonal().unsqueeze(1)  # (J, 1)
-        others = graph - graph.diagonal().diag()  # (J, J)
-        itself = torch.addcmul(self.bias, linear(x, self.W[0].t()), own * self.M)  # (B, J, out)
+        own, others = self._graph() if self.folded is None else self.folded
+        itself = torch.addcmul(self.bias, linear(x, self.W[0].t()), own)  # (B, J, out)
         neighbours = linear(x, self.W[1].t()) * self.M  # (B, J, out)
         return itself + torch.matmul(others, neighbours)
+
+    def _graph(self) -> tuple[Tensor, Tensor]:
+        """What each joint gets of itself, (J, out), and of its neighbours, (J, J)."""
+        graph = self.adj + self.adj2
+        graph = (graph + graph.T) / 2  # (J, J)
+        own = graph.diagonal()  # (J,)
+        return own.unsqueeze(1) * self.M, graph - own.diag()

@@ -15,12 +15,14 @@ from torch import Tensor, nn
 
 from common.skeleton import LEFT_ARM, LEFT_LEG, NUM_JOINTS, RIGHT_ARM, RIGHT_LEG
 from model.graph import ModulatedGraphConv
-from model.layers import Attention, DropPath, Mlp, joined_conv
+from model.layers import Attention, DropPath, JoinedConv, Mlp, in_float32
 from model.linear import Linear
 
 LIMBS = (RIGHT_LEG, LEFT_LEG, LEFT_ARM, RIGHT_ARM)
 GCN_HIDDEN = 384
 HEADS = 8
+CACHED = 256
+"""Poses at a time on a processor, whose cache holds the features of so many."""
 
 
 class LJC(nn.Module):
@@ -64,11 +66,11 @@ class IPC(nn.Module):
     def __init__(self, channels: int, hidden: int, dropout: float, drop_path: float) -> None:
         super().__init__()
         self.norm_conv1 = nn.LayerNorm(channels)
-        self.conv1 = nn.Conv1d(channels, channels, kernel_size=3, stride=3)
+        self.conv1 = JoinedConv(channels, kernel=3)
         self.norm_conv1_mlp = nn.LayerNorm(channels)
         self.mlp_down_1 = Mlp(channels, hidden, dropout)
         self.norm_conv2 = nn.LayerNorm(channels)
-        self.conv2 = nn.Conv1d(channels, channels, kernel_size=2, stride=2)
+        self.conv2 = JoinedConv(channels, kernel=2)
         self.norm_conv2_mlp = nn.LayerNorm(channels)
         self.mlp_down_2 = Mlp(channels, hidden, dropout)
         self.drop_path = DropPath(drop_path)
@@ -85,12 +87,12 @@ class IPC(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, J, d) to (B, J, d)."""
         limbs = self.norm_conv1(x)
-        tokens = joined_conv(limbs.index_select(1, self.limb_joints), self.conv1)  # (B, 4, d)
+        tokens = self.conv1(limbs.index_select(1, self.limb_joints))  # (B, 4, d)
         tokens = self._refine(tokens, self.norm_conv1_mlp, self.mlp_down_1)
         limbs = torch.cat([limbs, tokens], dim=1).index_select(1, self.limb_source)  # (B, J, d)
 
         ends = self.norm_conv2(x)
-        tokens = joined_conv(ends.index_select(1, self.end_joints), self.conv2)  # (B, 4, d)
+        tokens = self.conv2(ends.index_select(1, self.end_joints))  # (B, 4, d)
         tokens = self._refine(tokens, self.norm_conv2_mlp, self.mlp_down_2)
         ends = torch.cat([ends, tokens], dim=1).index_select(1, self.end_source)  # (B, J, d)
         return limbs + ends + x
@@ -204,6 +206,17 @@ class HTNet(nn.Module):
             raise ValueError(f"keypoints must have shape {expected}, got {found}")
         B, frames = keypoints.shape[:2]
         x = keypoints.flatten(0, 1)  # (B * F, J, 2)
-        x = self.patch_embed(x) + self.pos_embed  # (B * F, J, C)
-        x = self.fcn(self.Hiremixer(x))  # (B * F, J, 3)
+        in_pieces = x.device.type == "cpu" and not torch.is_grad_enabled()
+        if in_pieces and not torch.compiler.is_compiling() and len(x) > CACHED:
+            x = torch.cat([self._lift(piece) for piece in x.split(CACHED)])  # (B * F, J, 3)
+        else:
+            x = self._lift(x)  # (B * F, J, 3)
         return x.unflatten(0, (B, frames))  # (B, F, J, 3)
+
+    def _lift(self, keypoints: Tensor) -> Tensor:
+        # What is measured goes in and comes out in full: bfloat16 would round to pixels and millimetres.
+        with in_float32(keypoints.device.type):
+            x = self.patch_embed(keypoints) + self.pos_embed  # (B, J, C)
+        x = self.Hiremixer(x)
+        with in_float32(keypoints.device.type):
+            return self.fcn(x.float())  # (B, J, 3)

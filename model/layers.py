@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.linear import Linear, linear
+from model.linear import Linear, linear, linear_gelu
+
+
+def in_float32(device_type: str) -> AbstractContextManager[object]:
+    """Switches autocast off within its block; where it is off, as in an exported program, nothing happens."""
+    if not torch.is_autocast_enabled(device_type):
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)
 
 
 def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
@@ -80,7 +89,7 @@ class Mlp(nn.Module):
         self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.drop(self.fc2(self.drop(F.gelu(self.fc1(x)))))
+        return self.drop(self.fc2(self.drop(linear_gelu(x, self.fc1.weight, self.fc1.bias))))
 
 
 class Attention(nn.Module):
@@ -98,25 +107,36 @@ class Attention(nn.Module):
         B, J, C = x.shape
         qkv = self.qkv(x).view(B, J, 3, self.heads, C // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # 3 x (B, heads, J, C / heads)
-        mixed = F.scaled_dot_product_attention(query, key, value)  # (B, heads, J, C / heads)
+        if x.device.type == "cpu":
+            # Of so few joints attention is half as fast in bfloat16 as in float32.
+            with in_float32("cpu"):
+                mixed = F.scaled_dot_product_attention(query.float(), key.float(), value.float())
+        else:
+            mixed = F.scaled_dot_product_attention(query, key, value)  # (B, heads, J, C / heads)
         mixed = mixed.transpose(1, 2).reshape(B, J, C)  # (B, J, C)
         return self.drop(self.proj(mixed))
 
 
-def joined_conv(tokens: Tensor, conv: nn.Conv1d) -> Tensor:
+class JoinedConv(nn.Conv1d):
     """A ``Conv1d`` over joints whose stride is its kernel: each run of K joints becomes one token.
 
     Without overlap it is one matrix product on the joints of a part laid side by side, which spares the two
     transposes that the convolution's channel order would ask for.
-
-    Args:
-        tokens: (B, P * K, C) joints, part after part.
-        conv: Convolution from C channels, with kernel and stride K.
-
-    Returns:
-        (B, P, C') one token a part.
     """
-    B, _, C = tokens.shape
-    K = conv.kernel_size[0]
-    weight = conv.weight.transpose(1, 2).reshape(-1, K * C)  # (C', C, K) -> (C', K * C)
-    return linear(tokens.reshape(B, -1, K * C), weight, conv.bias)  # (B, P, C')
+
+    def __init__(self, channels: int, kernel: int) -> None:
+        super().__init__(channels, channels, kernel, stride=kernel)
+        self.folded: Tensor | None = None
+
+    def fold(self) -> None:
+        """Lays the weight out once for all: see ``model.folding``."""
+        self.folded = self._laid_out().detach()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Maps (B, P * K, C) joints, part after part, to (B, P, C), one token a part."""
+        weight = self._laid_out() if self.folded is None else self.folded
+        B, _, C = tokens.shape
+        return linear(tokens.reshape(B, -1, weight.shape[1]), weight, self.bias).view(B, -1, C)  # (B, P, C)
+
+    def _laid_out(self) -> Tensor:
+        return self.weight.transpose(1, 2).flatten(1)  # (C, C, K) -> (C, K * C)

@@ -34,6 +34,26 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return _product(x, weight, bias)
 
 
+def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``F.gelu`` of ``linear``; without gradients oneDNN computes both in one pass over the memory."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return F.gelu(linear(x, weight, bias))
+    if _is_bfloat16(x) and _onednn_is_there():
+        return _product(x.bfloat16(), weight.bfloat16(), bias.bfloat16(), "gelu")
+    if _onednn_is_faster(x, weight):
+        return _product(x, weight, bias, "gelu")
+    return F.gelu(linear(x, weight, bias))
+
+
+def _is_bfloat16(x: Tensor) -> bool:
+    """Whether autocast would have a product of the CPU computed in bfloat16."""
+    return (
+        x.device.type == "cpu"
+        and torch.is_autocast_enabled("cpu")
+        and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    )
+
+
 def _onednn_is_faster(x: Tensor, weight: Tensor) -> bool:
     return (
         x.device.type == "cpu"
@@ -53,8 +73,9 @@ def _onednn_is_there() -> bool:
     )
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
+    # The last words ask for the exact GELU, not the one by tanh.
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "none")
 
 
 class _Linear(torch.autograd.Function):

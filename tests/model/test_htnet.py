@@ -9,9 +9,10 @@ import torch
 from fill import fill
 
 from common.skeleton import BONES, MIRROR
-from model import HTNet
+from model import HTNet, htnet
+from model.folding import folded
 from model.graph import ModulatedGraphConv, adjacency
-from model.layers import DropPath, drop_path, joined_conv
+from model.layers import DropPath, JoinedConv, drop_path
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -123,9 +124,56 @@ def test_training_mode_is_random_and_evaluation_is_not(filled: HTNet) -> None:
 
 @pytest.mark.parametrize("kernel", [2, 3])
 def test_joined_conv_is_the_convolution(kernel: int) -> None:
-    conv = torch.nn.Conv1d(8, 6, kernel, stride=kernel)
-    tokens = draw(1, (5, 4 * kernel, 8))
-    torch.testing.assert_close(joined_conv(tokens, conv), conv(tokens.transpose(1, 2)).transpose(1, 2))
+    joined = JoinedConv(24, kernel)
+    conv = torch.nn.Conv1d(24, 24, kernel, stride=kernel)
+    conv.load_state_dict(joined.state_dict())
+    tokens = torch.randn(5, 4 * kernel, 24)
+    expected = conv(tokens.transpose(1, 2)).transpose(1, 2)
+    torch.testing.assert_close(joined(tokens), expected)
+    joined.fold()
+    torch.testing.assert_close(joined(tokens), expected)
+
+
+def test_a_folded_network_gives_the_same_poses_and_leaves_its_own_alone() -> None:
+    network = HTNet(layers=2, channel=48, d_hid=64).train()
+    names = list(network.state_dict())
+    ready = folded(network)
+    assert network.training and not ready.training
+    assert not any(value.requires_grad for value in ready.parameters())
+    keypoints = torch.randn(6, 1, 17, 2)
+    torch.testing.assert_close(ready(keypoints), network.eval()(keypoints), rtol=0, atol=1e-6)
+    assert list(network.state_dict()) == list(ready.state_dict()) == names
+    before = ready(keypoints)
+    with torch.no_grad():
+        for value in network.parameters():
+            value.add_(1)
+    assert torch.equal(ready(keypoints), before)
+
+
+def test_many_poses_are_lifted_in_pieces(monkeypatch) -> None:
+    """On a processor, without gradients: to the same poses, in the same order."""
+    network = HTNet(layers=1, channel=24, d_hid=16).eval()
+    keypoints = torch.randn(7, 2, 17, 2)
+    with torch.no_grad():
+        whole = network(keypoints)
+        sizes = []
+        lift = network._lift
+        monkeypatch.setattr(network, "_lift", lambda x: sizes.append(len(x)) or lift(x))
+        monkeypatch.setattr(htnet, "CACHED", 4)
+        torch.testing.assert_close(network(keypoints), whole, rtol=0, atol=1e-6)
+    assert sizes == [4, 4, 4, 2]
+    network(keypoints)
+    assert sizes[4:] == [14], "gradients need the whole"
+
+
+def test_bfloat16_stays_close(filled: HTNet) -> None:
+    """Products lose digits, the residual stream does not: some thousandths of the poses' size are left."""
+    keypoints = draw(3, (64, 1, 17, 2))
+    with torch.inference_mode():
+        exact = filled(keypoints)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = filled(keypoints)
+    assert 0 < (found - exact).abs().mean() < 0.005 * exact.abs().mean()
 
 
 def test_graph_convolution_agrees_with_its_formula() -> None:

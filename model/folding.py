@@ -1,0 +1,21 @@
+"""Networks made ready for inference: what follows from the weights alone is computed once."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import nn
+
+
+def folded(network: nn.Module) -> nn.Module:
+    """A copy of a network for inference, in evaluation mode and without gradients.
+
+    The graph convolutions' adjacency is formed and the convolutions' weights are laid out once, not for
+    every batch. The copy does not follow when the network's weights change, and is not meant to be saved or
+    trained.
+    """
+    network = copy.deepcopy(network).eval().requires_grad_(False)
+    for module in network.modules():
+        if callable(fold := getattr(module, "fold", None)):
+            fold()
+    return network
