@@ -18,8 +18,10 @@ from tqdm import tqdm
 
 from common.camera import CAMERA_FILE
 from common.errors import DataError, RunError
+from common.files import sha256
 from common.h36m import Dataset, Take, check_files, read_takes
-from common.pose_files import FORMAT, read_poses, write_poses
+from common.pose_files import FORMAT, INDEX, read_poses, write_poses
+from common.prepared import open_prepared
 from common.safe_npz import npz_fingerprint
 from common.sequences import PoseSet
 from common.skeleton import NUM_JOINTS
@@ -30,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 def load(dataset: Dataset, root: Path, keypoints: str, cache_dir: Path | None = None) -> PoseSet:
-    """Opens a data set, training subjects first, converting its files on first use.
+    """Opens a data set, training subjects first, converting its files on first use unless it is prepared.
 
     Args:
         dataset: Which data set.
@@ -44,6 +46,8 @@ def load(dataset: Dataset, root: Path, keypoints: str, cache_dir: Path | None = 
         RunError: The disk is full.
     """
     check_files(dataset, root, keypoints)
+    if dataset.prepared:
+        return open_prepared(dataset, root)
     name = f"{dataset.name}-{keypoints}-{fingerprint(dataset, root, keypoints)[:16]}"
     folders = [cache_dir] if cache_dir else [root / FOLDER, *_user_cache()]
     for folder in folders:
@@ -60,7 +64,12 @@ def load(dataset: Dataset, root: Path, keypoints: str, cache_dir: Path | None = 
 
 
 def fingerprint(dataset: Dataset, root: Path, keypoints: str) -> str:
-    """Hexadecimal digest of what a cache is made from: the files, the cameras, the subjects, the format."""
+    """Hexadecimal digest of what a cache is made from: the files, the cameras, the subjects, the format.
+
+    That of a prepared data set is its index's, which says what it was made from.
+    """
+    if dataset.prepared:
+        return sha256(root / dataset.name / INDEX)
     parts = [npz_fingerprint(path) for path in dataset.files(root, keypoints)]
     parts += [CAMERA_FILE.read_text(), str(FORMAT), *dataset.train, *dataset.test]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,5 +1,8 @@
 """Human3.6M's file layout: which files a data set has, and their way into arrays.
 
+Data sets that ``python -m dataset.prepare`` has made in a layout of this project's own are found by
+``common/prepared.py``.
+
 The field's files are npz archives of pickled dictionaries, made by the scripts of VideoPose3D (Pavllo et al.,
 CVPR 2019). They are checked whole, converted once, and from then on opened from a memory-mapped cache.
 """
@@ -7,7 +10,8 @@ CVPR 2019). They are checked whole, converted once, and from then on opened from
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ import numpy as np
 
 from common.camera import Camera, h36m_cameras, normalize_pixels, world_to_camera
 from common.errors import DataError
+from common.pose_files import KEYPOINTS, POSITIONS
 from common.safe_npz import read_npz
 from common.sequences import Sequence
 from common.skeleton import H36M_32_KEPT, NUM_JOINTS
@@ -25,15 +30,18 @@ PROBLEMS_SHOWN = 20
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set in Human3.6M's file layout.
+    """A data set: in Human3.6M's file layout, or prepared, which is a folder of ``common.pose_files``.
 
     Attributes:
-        name: The name in its files: ``data_3d_{name}.npz`` and ``data_2d_{name}_{keypoints}.npz``.
-        root: Folder that holds the files unless the user names another.
+        name: The name in its files, ``data_3d_{name}.npz`` and ``data_2d_{name}_{keypoints}.npz``, or of its
+            folder.
+        root: Folder that holds the files, or the folder, unless the user names another.
         train: Subjects to train on.
         test: Subjects to score on.
         keypoints: Source of the key points that is used unless the user names another.
         origin: Where the files come from and under which licence, for a user who lacks them.
+        prepared: Whether it is a folder of ``common.pose_files``.
+        groups: The part of the test set that a test subject belongs to, where there are such parts.
     """
 
     name: str
@@ -42,9 +50,13 @@ class Dataset:
     test: tuple[str, ...]
     keypoints: str
     origin: str
+    prepared: bool = False
+    groups: Mapping[str, str] = field(default_factory=dict)
 
     def files(self, root: Path, keypoints: str) -> tuple[Path, Path]:
         """Paths of the 3D file and of the key point file."""
+        if self.prepared:
+            return root / self.name / POSITIONS, root / self.name / KEYPOINTS
         return root / f"data_3d_{self.name}.npz", root / f"data_2d_{self.name}_{keypoints}.npz"
 
 
@@ -122,6 +134,8 @@ class Take:
 
 def check_files(dataset: Dataset, root: Path, keypoints: str) -> None:
     """Raises a DataError that names every missing file, where it was looked for and where it comes from."""
+    if dataset.prepared and keypoints != dataset.keypoints:
+        raise DataError(f"-k {keypoints}: {dataset.name} has {dataset.keypoints} key points alone")
     missing = []
     for path in dataset.files(root, keypoints):
         try:

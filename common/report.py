@@ -196,7 +196,7 @@ def _parts(
         page.section("Plots", page.gallery(*(html for name, html in shown.items() if "poses" not in name))),
         page.section(
             "Tables",
-            *(_group_table(grouping, summaries) for grouping in GROUPINGS),
+            *(_group_table(grouping, summaries) for grouping in GROUPINGS if grouping in summaries[0]),
             page.beside(*(_error_table(grouping, summaries) for grouping in ("per_joint", "per_pdof"))),
         ),
     ]

@@ -37,6 +37,7 @@ class Sequence:
     first_frame: int = 0
     step: int = 1
     orientation: tuple[float, float, float, float] | None = None
+    group: str = ""
 
     @property
     def action_name(self) -> str:
@@ -89,6 +90,21 @@ class PoseSet:
         """The rows of some subjects alone."""
         wanted = set(names)
         return self.select(sequence for sequence in self.sequences if sequence.subject in wanted)
+
+
+def joined(sets: Iterable[PoseSet]) -> PoseSet:
+    """One set of the rows of several, under each other; a copy unless there is one set alone."""
+    sets = tuple(sets)
+    if len(sets) == 1:
+        return sets[0]
+    sequences, start = [], 0
+    for poses in sets:
+        for sequence in poses.sequences:
+            sequences.append(replace(sequence, start=sequence.start + start, stop=sequence.stop + start))
+        start += len(poses)
+    keypoints = np.concatenate([poses.keypoints for poses in sets])  # (N, 17, 2)
+    positions = np.concatenate([poses.positions for poses in sets])  # (N, 17, 3)
+    return PoseSet(keypoints, positions, tuple(sequences))
 
 
 def thinned(

@@ -25,7 +25,12 @@ METRIC_UNITS = {
     "symmetry": "mm",
 }
 PDOF_GROUPS = ("torso", "PDoF 1", "PDoF 2", "PDoF 3 (end joints)")
-GROUPINGS = {"per_action": "action_name", "per_subject": "subject", "per_camera": "camera"}
+GROUPINGS = {
+    "per_action": "action_name",
+    "per_group": "group",
+    "per_subject": "subject",
+    "per_camera": "camera",
+}
 """Which attribute the sequences of a group have in common."""
 
 
@@ -38,7 +43,8 @@ def summarize(
     - "interval_95": [low, high] of each of them, from a percentile bootstrap over whole takes, all cameras of
       a take together, since they see the same motion; None for a single take. See ``_weights``. With few
       takes it is too narrow, and it knows of no other subjects.
-    - "per_action" (both takes as one), "per_subject", "per_camera": means over the poses that each has.
+    - "per_action" (both takes as one), "per_subject", "per_camera": means over the poses that each has; and
+      "per_group", where the data set has groups of test subjects.
     - "per_joint": mean error of each joint (as P1) over all poses. "per_pdof": their means over groups of
       joints; all 17 belong to one, so that "torso" includes the root, whose error is always 0.
 
@@ -67,7 +73,11 @@ def summarize(
         "sequences": len(sequences),
         "average": {kind: _named(names, means) for kind, means in average.items()},
         "interval_95": {kind: dict(zip(names, bounds)) for kind, bounds in interval.items()},
-        **{grouping: _grouped(grouping, names, sums, counts, sequences) for grouping in GROUPINGS},
+        **{
+            grouping: _grouped(grouping, names, sums, counts, sequences)
+            for grouping in GROUPINGS
+            if grouping != "per_group" or any(sequence.group for sequence in sequences)
+        },
         "per_joint": _named(JOINT_NAMES, joints),
         "per_pdof": _named(PDOF_GROUPS, pdof),
     }

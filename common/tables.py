@@ -20,6 +20,18 @@ def action_table(summary: dict[str, Any], metrics: tuple[str, ...] = ("P1", "P2"
     return text_table([["action", *(f"{metric} (mm)" for metric in metrics)], *cells])
 
 
+def part_table(summary: dict[str, Any], metrics: tuple[str, ...] = ("PCK", "AUC", "P1")) -> str:
+    """Plain text: a row per group of test subjects, per subject and for all, each the mean over its poses."""
+    everything = {"poses": summary["poses"], **summary["average"]["frame_wise"]}
+    parts = [*summary["per_group"].items(), *summary["per_subject"].items(), ("all (frame-wise)", everything)]
+    units = summary["metric units"]
+    rows = [["part", "poses", *(f"{name} (mm)" if units[name] == "mm" else name for name in metrics)]]
+    for part, row in parts:
+        cells = [text_number(row[name], 2 if units[name] == "mm" else 4) for name in metrics]
+        rows.append([part, str(row["poses"]), *cells])
+    return text_table(rows)
+
+
 def side_by_side(tables: dict[str, str]) -> str:
     """Tables of the same number of rows beside each other, each under its title if it has one."""
     columns = []
@@ -68,7 +80,7 @@ def _csv_rows(summary: dict[str, Any], metrics: list[str]) -> list[list[Any]]:
             bounds = [summary["interval_95"][kind][metric] or [None, None] for metric in metrics]
             rows.append([f"interval_95 {which}", kind, *size, *(pair[end] for pair in bounds)])
     for group in GROUPINGS:
-        for name, row in summary[group].items():
+        for name, row in summary.get(group, {}).items():
             rows.append([group, name, *(row[column] for column in columns)])
     for group in ("per_joint", "per_pdof"):
         for name, error in summary[group].items():

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.skeleton import JOINT_NAMES
+from dataset.quaternions import about, multiply, rotate, slerp
 
 UNIT = 0.25
 """Metres in a unit of the URDF: the scaling with which pybullet's own DeepMimic environment loads it."""
@@ -88,7 +89,7 @@ def read_motion(text: bytes | str) -> Motion:
     if frames.ndim != 2 or frames.shape[1] != FRAME_LENGTH:
         raise ValueError(f"expected frames of {FRAME_LENGTH} numbers each, found shape {frames.shape}")
     columns = np.split(frames[:, 4:], np.cumsum(list(CHANNELS.values()))[:-1], axis=1)
-    turns = np.stack([_about_z(c[:, 0]) if c.shape[1] == 1 else c for c in columns], axis=1)  # (F, 13, 4)
+    turns = np.stack([about(2, c[:, 0]) if c.shape[1] == 1 else c for c in columns], axis=1)  # (F, 13, 4)
     turns /= np.linalg.norm(turns, axis=-1, keepdims=True)
     # A duration is that of the way to the next frame; the last one, often 0, leads nowhere.
     times = np.concatenate([[0.0], np.cumsum(frames[:-1, 0])])
@@ -115,39 +116,6 @@ def joints(motion: Motion, skeleton: Skeleton) -> np.ndarray:
         points[name] = points[parent] + rotate(turns[parent], offset)
     pose = np.stack([points[POINTS.get(name, name)] for name in JOINT_NAMES], axis=1)  # (F, 17, 3), y up
     return np.stack([pose[..., 0], -pose[..., 2], pose[..., 1]], axis=-1)
-
-
-def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Product of quaternions (..., 4): the turn ``b``, then the turn ``a``."""
-    w = a[..., :1] * b[..., :1] - np.sum(a[..., 1:] * b[..., 1:], axis=-1, keepdims=True)
-    xyz = a[..., :1] * b[..., 1:] + b[..., :1] * a[..., 1:] + np.cross(a[..., 1:], b[..., 1:])
-    return np.concatenate([w, xyz], axis=-1)
-
-
-def rotate(turn: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Turns points (..., 3), each by its own unit quaternion (..., 4); the leading axes broadcast."""
-    axis = turn[..., 1:]
-    side = 2 * np.cross(axis, points)
-    return points + turn[..., :1] * side + np.cross(axis, side)
-
-
-def slerp(a: np.ndarray, b: np.ndarray, part: np.ndarray) -> np.ndarray:
-    """Quaternions (F, J, 4) that lie ``part`` (F, 1), 0 to 1, of the way from ``a`` to ``b`` (F, J, 4)."""
-    dot = np.sum(a * b, axis=-1)  # (F, J)
-    angle = np.arccos(np.clip(np.abs(dot), 0, 1))
-    # Below this angle the sines are noise, and a straight line is as good.
-    line, sine = angle < 1e-6, np.sin(angle)
-    safe = np.where(line, 1, sine)
-    weight_a = np.where(line, 1 - part, np.sin((1 - part) * angle) / safe)
-    weight_b = np.where(line, part, np.sin(part * angle) / safe) * np.where(dot < 0, -1, 1)
-    mixed = weight_a[..., None] * a + weight_b[..., None] * b
-    return mixed / np.linalg.norm(mixed, axis=-1, keepdims=True)
-
-
-def _about_z(angle: np.ndarray) -> np.ndarray:
-    """Quaternions (F, 4) of turns by ``angle`` (F,) radians about the z axis."""
-    zero = np.zeros_like(angle)
-    return np.stack([np.cos(angle / 2), zero, zero, np.sin(angle / 2)], axis=-1)
 
 
 def _numbers(text: str) -> np.ndarray:

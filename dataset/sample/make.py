@@ -10,12 +10,14 @@ import hashlib
 import itertools
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from common.camera import Camera, h36m_cameras, project, rotate, world_to_camera
-from common.skeleton import H36M_32_KEPT, LEFT, NUM_JOINTS, RIGHT, ROOT
+from common.camera import h36m_cameras
+from common.skeleton import H36M_32_KEPT
+from dataset import placing
+from dataset.layout import Keypoints, Positions, metadata, save, true_keypoints
+from dataset.placing import ANKLE_HEIGHT, ANKLES, HEADING_STEP
 from dataset.sample.deepmimic import Skeleton, joints, read_motion, read_skeleton, resample
 
 URDF = "pybullet_data/humanoid/humanoid.urdf"
@@ -54,17 +56,9 @@ TEST_SIZES = {"S9": 1.06, "S11": 1.03}
 
 PERFORMERS = 3
 """Training subjects that each training clip is dealt to. Test subjects perform all test clips."""
-HEADING_STEP = np.pi * (3 - 5**0.5)
-"""Radians from a heading to the next one tried: the golden angle, which spreads any number of them evenly."""
-MARGIN = 15
-"""Pixels that every joint keeps from the edge of every image: a take that does not tries the next heading."""
 RATE = 50
-ANKLE_HEIGHT = 0.06
-"""Height in metres above the floor of the lowest ankle of a take, for a body of size 1."""
 POSITION_STEP, PIXEL_STEP = 2.0**-11, 2.0**-3
 """Stored values are rounded to multiples of these (0.5 mm, 0.125 px): they compress to half the size."""
-
-Takes = dict[str, dict[str, np.ndarray]]
 
 
 def read_files(folder: Path | zipfile.Path) -> dict[str, bytes]:
@@ -100,29 +94,19 @@ def place(pose: np.ndarray, *, size: float, heading: float) -> np.ndarray:
         size: Factor on all lengths.
         heading: Radians that the take is turned about the vertical.
     """
-    turned = rotate(pose * size, (np.cos(heading / 2), 0, 0, np.sin(heading / 2)))
-    path = turned[:, ROOT, :2]
-    shift = np.append((path.min(axis=0) + path.max(axis=0)) / 2, 0)
-    ankles = turned[:, [LEFT[2], RIGHT[2]], 2]
-    shift[2] = ankles.min() - ANKLE_HEIGHT * size
-    return turned - shift
+    floor = float(pose[:, ANKLES, 2].min() * size) - ANKLE_HEIGHT * size
+    return placing.place(pose * size, heading=heading, floor=floor)
 
 
 def in_view(pose: np.ndarray, subject: str) -> bool:
     """Whether all of the subject's cameras see all joints of a take (F, 17, 3) in world metres."""
-    for camera in h36m_cameras()[subject]:
-        points = world_to_camera(pose, camera)
-        pixels = project(points, camera)
-        inside = (pixels > MARGIN) & (pixels < np.array([camera.width, camera.height]) - MARGIN)
-        if not (np.all(points[..., 2] > 0) and np.all(inside)):
-            return False
-    return True
+    return placing.views(pose, h36m_cameras()[subject]) is not None
 
 
-def make_positions(files: dict[str, bytes], skeleton: Skeleton) -> Takes:
+def make_positions(files: dict[str, bytes], skeleton: Skeleton) -> Positions:
     """All takes: positions[subject][clip] is (F, 32, 3) float32 in world metres, 0 in the slots not kept."""
     sizes, clips = TRAIN_SIZES | TEST_SIZES, TRAIN_CLIPS | TEST_CLIPS
-    positions: Takes = {subject: {} for subject in sizes}
+    positions: Positions = {subject: {} for subject in sizes}
     headings = (number * HEADING_STEP for number in itertools.count())
     for subject, clip in deal():
         motion = read_motion(files[MOTIONS + clips[clip] + ".txt"])
@@ -135,22 +119,12 @@ def make_positions(files: dict[str, bytes], skeleton: Skeleton) -> Takes:
     return positions
 
 
-def make_keypoints(positions: Takes) -> dict[str, dict[str, list[np.ndarray]]]:
+def make_keypoints(positions: Positions) -> Keypoints:
     """Key points of every take: for each of the subject's cameras (F, 17, 2) float32 in pixels."""
-    keypoints: dict[str, dict[str, list[np.ndarray]]] = {}
-    for subject, takes in positions.items():
-        cameras = h36m_cameras()[subject]
-        keypoints[subject] = {clip: [_pixels(slots, c) for c in cameras] for clip, slots in takes.items()}
-    return keypoints
+    return true_keypoints(positions, h36m_cameras(), step=PIXEL_STEP)
 
 
-def _pixels(slots: np.ndarray, camera: Camera) -> np.ndarray:
-    pose = slots[:, H36M_32_KEPT].astype(np.float64)  # (F, 32, 3) -> (F, 17, 3)
-    pixels = project(world_to_camera(pose, camera), camera)
-    return (np.round(pixels / PIXEL_STEP) * PIXEL_STEP).astype(np.float32)
-
-
-def count_table(positions: Takes) -> str:
+def count_table(positions: Positions) -> str:
     """Markdown table of frames per clip and subject."""
     subjects = list(positions)
     rows = [["clip", *subjects, "all"], ["---", *["---:"] * (len(subjects) + 1)]]
@@ -160,12 +134,6 @@ def count_table(positions: Takes) -> str:
     totals = [sum(map(len, positions[subject].values())) for subject in subjects]
     rows.append(["all", *map(str, totals), str(sum(totals))])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-
-
-def _save(path: Path, **dictionaries: dict) -> None:
-    # As pickled objects, which is how the field's files hold dictionaries.
-    entries: dict[str, Any] = {name: np.array(value, dtype=object) for name, value in dictionaries.items()}
-    np.savez_compressed(path, **entries)
 
 
 def main() -> None:
@@ -182,10 +150,9 @@ def main() -> None:
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         parser.error(f"cannot use {source}: {error}; see README.md in {Path(__file__).parent}")
     positions = make_positions(files, read_skeleton(files[URDF]))
-    sides = [list(LEFT), list(RIGHT)]
-    metadata = {"layout_name": "h36m", "num_joints": NUM_JOINTS, "keypoints_symmetry": sides}
-    _save(options.output / "data_3d_sample.npz", positions_3d=positions)
-    _save(options.output / "data_2d_sample_gt.npz", positions_2d=make_keypoints(positions), metadata=metadata)
+    save(options.output / "data_3d_sample.npz", positions_3d=positions)
+    keypoints = make_keypoints(positions)
+    save(options.output / "data_2d_sample_gt.npz", positions_2d=keypoints, metadata=metadata())
     print(count_table(positions))
 
 
