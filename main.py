@@ -8,6 +8,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+from common import distributed
 from common.arguments import FREE_ON_RESUME, given, parse
 from common.errors import UserError
 
@@ -19,12 +20,18 @@ def main(argv: list[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else argv
     args = parse(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+    if not distributed.is_main() and (args.compare or args.export):
+        return 0  # one process does it
+    level = logging.INFO if distributed.is_main() else logging.CRITICAL
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout, force=True)
     from common import commands
 
     try:
         if args.compare:
             commands.compare(args)
+            return 0
+        if args.export:
+            commands.export(args)
             return 0
         _prepare(args, argv)
         if args.train:
@@ -32,52 +39,79 @@ def main(argv: list[str] | None = None) -> int:
         else:
             commands.evaluate(args)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}", error)
         return error.exit_code
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}", error)
         return 1
     except (MemoryError, RuntimeError) as error:
-        full = ("out of memory", "allocate memory", "not enough memory")  # not: "illegal memory access"
-        if not isinstance(error, MemoryError) and not any(words in str(error).lower() for words in full):
+        if (reason := _reason(error, args)) is None:
             raise
-        smaller = "a smaller --batch_size, or " if args.train else ""
-        print(f"error: the memory is full; try {smaller}another --device", file=sys.stderr)
+        _say(f"error: {reason}", error)
         return 1
     except KeyboardInterrupt as stop:
-        print(f"stopped by {stop}" if str(stop) else "stopped", file=sys.stderr)
+        _say(f"stopped by {stop}" if str(stop) else "stopped", stop)
         if not hasattr(stop, "exit_code"):  # Ctrl-C outside of the training itself
             return 130
-        print(_way_on(args), end="", file=sys.stderr)
+        _say(_way_on(args), stop)
         return stop.exit_code
     return 0
 
 
+def _say(text: str, end: BaseException) -> None:
+    """Tells why it ends: of several processes, the first tells all and others what they alone know."""
+    rank = distributed.rank()
+    # Before they join, what is wrong with a call or a file is so for all processes of a machine.
+    common = isinstance(end, UserError) and distributed.on_this_machine()[0] > 0 and not distributed.joined()
+    if rank and (common or isinstance(end, (distributed.Elsewhere, KeyboardInterrupt))):
+        return
+    if text:
+        print(f"[process {rank}] {text}" if rank else text, file=sys.stderr)
+
+
+def _reason(error: MemoryError | RuntimeError, args: Namespace) -> str | None:
+    """What went wrong, in words, unless it is a fault of the program."""
+    full = ("out of memory", "allocate memory", "not enough memory")  # not: "illegal memory access"
+    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in full):
+        smaller = "a smaller --batch_size, a larger --accumulate, or " if args.train else ""
+        return f"the memory is full; try {smaller}another --device"
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        return f"--compile: PyTorch's compiler fails here ({first}); leave --compile away"
+    if distributed.lost(error):
+        gone = "another process of this run has ended, or cannot be reached any more"
+        return "\n".join(line for line in (gone, _way_on(args)) if line)
+    return None
+
+
 def _way_on(args: Namespace) -> str:
-    """How to go on with a run that a signal has stopped."""
+    """How to go on with a run that has been stopped."""
     from common.checkpoint import LAST
 
-    if not (Path(args.checkpoint_dir) / args.name / LAST).is_file():
+    if not args.train or not (Path(args.checkpoint_dir) / args.name / LAST).is_file():
         return ""
-    command = ["python", "main.py", "--train", "--resume", "-n", args.name]
+    processes = distributed.on_this_machine()[1]
+    python = ["torchrun", "--nproc_per_node", str(processes)] if distributed.world() > 1 else ["python"]
+    command = [*python, "main.py", "--train", "--resume", "-n", args.name]
     if args.checkpoint_dir != "ckpt":
         command += ["--checkpoint_dir", args.checkpoint_dir]
-    return f"its state is kept; go on by: {shlex.join(command)}\n"
+    return f"its state is kept; go on by: {shlex.join(command)}"
 
 
 def _prepare(args: Namespace, argv: list[str]) -> None:
     """Fills in what depends on other options, so that the options say what was really used."""
-    from common.h36m import DATASETS, check_files
-    from common.loading import root
+    from common.h36m import check_files
+    from common.loading import dataset, root
 
     if args.resume:
         from common import run
 
         folder = Path(args.checkpoint_dir) / args.name
         vars(args).update(vars(run.resumed(folder, args, given(argv), FREE_ON_RESUME)))
-    args.keypoints = args.keypoints or DATASETS[args.dataset].keypoints
+    source = dataset(args)
+    args.keypoints = args.keypoints or source.keypoints
     # Before the imports of PyTorch: files that are missing are told at once.
-    check_files(DATASETS[args.dataset], root(args), args.keypoints)
+    check_files(source, root(args), args.keypoints)
 
 
 if __name__ == "__main__":

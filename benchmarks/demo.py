@@ -159,6 +159,7 @@ def measure_video(
 
     detector.reset()
     detector.passes = dict.fromkeys(detector.passes, 0)
+    assert isinstance(lifter.model, torch.nn.Module)
     with networks_timed(lifter.model) as spent:
         start = time.perf_counter()
         result = from_frames(frames(), str(path), 25.0, detector.track, lifter, stages)

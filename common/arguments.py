@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 FREE_ON_RESUME = {"train", "resume", "name", "nepoch", "device", "gpu", "workers", "root_path", "cache_dir"}
-FREE_ON_RESUME |= {"checkpoint_dir", "checkpoint_minutes"}
-"""Options that do not change what a run computes, but for rounding, or only how long it goes on."""
+FREE_ON_RESUME |= {"checkpoint_dir", "checkpoint_minutes", "amp", "compile", "accumulate"}
+"""Options that change of what a run computes no more than rounding and chance, or how long it goes on."""
 
 DATA = {"dataset", "keypoints", "root_path", "cache_dir", "actions", "downsample", "subset"}
 NETWORKS = {"reload", "previous_dir", "checkpoint_dir", "layers", "channel", "d_hid"}
-NETWORKS |= {"refine", "previous_refine", "test_augmentation", "device", "gpu", "workers"}
+NETWORKS |= {"refine", "previous_refine", "test_augmentation", "device", "gpu", "workers", "amp"}
 READ_BY = {
     "training": DATA
     | NETWORKS
@@ -28,11 +28,14 @@ READ_BY = {
         "lr_decay_large",
         "large_decay_epoch",
     }
-    | {"data_augmentation", "select", "seed", "checkpoint_minutes", "refine_freeze", "lr_refine"},
+    | {"data_augmentation", "select", "seed", "checkpoint_minutes", "refine_freeze", "lr_refine"}
+    | {"compile", "accumulate", "dropout", "drop_path", "train_with", "lr_schedule"}
+    | {"virtual_cameras", "augment_poses", "keypoint_noise"},
     "scoring": DATA
     | NETWORKS
     | {"joints", "metrics_json", "metrics_csv", "save_predictions", "report", "picture"},
     "comparing": {"compare", "picture"},
+    "exporting": {"export", "output", "previous_dir", "checkpoint_dir", "test_augmentation"},
 }
 """The options that each kind of call reads; others are refused."""
 
@@ -67,7 +70,8 @@ def build_parser(*, defaults: bool = True) -> argparse.ArgumentParser:
     """The parser. Without ``defaults`` its result holds the options that were given, and no others."""
     parser = argparse.ArgumentParser(
         prog="main.py",
-        usage="main.py (--train -n NAME | --reload --previous_dir NAME | --compare A.json B.json) [option]",
+        usage="main.py (--train -n NAME | --reload --previous_dir NAME | --compare A.json B.json | "
+        "--export KIND --previous_dir NAME) [option]",
         description="HTNet: train a 2D-to-3D lifter, or evaluate one.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         argument_default=None if defaults else argparse.SUPPRESS,
@@ -94,14 +98,23 @@ def build_parser(*, defaults: bool = True) -> argparse.ArgumentParser:
         group, "--compare", nargs="+", default=[], metavar="A.json",
         help="compare runs by their files of --metrics_json, each with the first",
     )  # fmt: skip
+    add(
+        group, "--export", choices=("onnx", "torch"),
+        help="write the weights of --previous_dir as one file that runs without this project: ONNX, or an "
+        "exported program of PyTorch's",
+    )  # fmt: skip
+    add(group, "--output", metavar="FILE", help="what --export writes; None: beside the weights")
 
     group = parser.add_argument_group("data")
-    add(group, "--dataset", default="h36m", choices=("h36m", "sample"), help="which data set")
+    add(
+        group, "--dataset", default="h36m", metavar="NAME",
+        help="h36m, sample, or a data set that python -m dataset.prepare has made, such as 3dhp",
+    )  # fmt: skip
     add(
         group, "-k", "--keypoints", metavar="SOURCE",
-        help="source of the key points, as in the file's name; None: cpn_ft_h36m_dbb for h36m, gt for sample",
+        help="source of the key points, as in the file's name; None: cpn_ft_h36m_dbb for h36m, gt for others",
     )  # fmt: skip
-    add(group, "--root_path", metavar="DIR", help="folder of the npz files; None: where the data set belongs")
+    add(group, "--root_path", metavar="DIR", help="folder of the data; None: where the data set belongs")
     add(
         group, "--cache_dir", metavar="DIR",
         help="folder for the converted data; None: beside the npz files, or the user's cache folder if that "
@@ -119,9 +132,25 @@ def build_parser(*, defaults: bool = True) -> argparse.ArgumentParser:
     add(group, "--channel", default=240, type=whole, metavar="N", help="channels, a multiple of 24")
     add(group, "--d_hid", default=1024, type=whole, metavar="N", help="hidden channels of the MLPs")
 
+    add(
+        group, "--dropout", default=0.1, type=_number(float, 0, 0.99),
+        help="share of values that training drops in the MLPs and after the attention",
+    )  # fmt: skip
+    add(
+        group, "--drop_path", default=(0.1, 0.3), nargs=2, type=_number(float, 0, 0.99), metavar="RATE",
+        help="share of samples that skip a level, in the first and in the last block",
+    )  # fmt: skip
+
     group = parser.add_argument_group("training")
     add(group, "--nepoch", default=15, type=whole, metavar="N", help="epochs of the whole run")
-    add(group, "--batch_size", default=512, type=whole, metavar="N", help="samples of a training step")
+    add(
+        group, "--batch_size", default=512, type=whole, metavar="N",
+        help="samples of a training step, of all processes together",
+    )  # fmt: skip
+    add(
+        group, "--accumulate", default=1, type=whole, metavar="N",
+        help="compute a step in N parts, one after another, which takes less memory",
+    )  # fmt: skip
     add(
         group,
         "--lr",
@@ -129,6 +158,11 @@ def build_parser(*, defaults: bool = True) -> argparse.ArgumentParser:
         type=rate,
         help="learning rate of the first epoch",
     )
+    add(
+        group, "--lr_schedule", default="step", choices=("step", "cosine"),
+        help="step: the published decay from epoch to epoch; cosine: a short rise, then half a cosine to 0 "
+        "over --nepoch epochs",
+    )  # fmt: skip
     add(group, "-lrd", "--lr_decay", default=0.95, type=factor, help="factor after each epoch")
     add(
         group, "--lr_decay_large", default=0.5, type=factor,
@@ -148,15 +182,35 @@ def build_parser(*, defaults: bool = True) -> argparse.ArgumentParser:
     )  # fmt: skip
     add(group, "--checkpoint_dir", default="ckpt", metavar="DIR", help="folder of all runs")
 
+    group = parser.add_argument_group("samples made up in training")
+    add(
+        group, "--train_with", metavar="NAMES",
+        help="other data sets to train on too, with commas, each from where it belongs",
+    )  # fmt: skip
+    add(
+        group, "--virtual_cameras", nargs="?", const="default", metavar="RANGES",
+        help="see every pose from a new camera at each step, upright or not, near or far; ranges other than "
+        "the default as pitch=-14:26,roll=-7:7 (also yaw, focal_length, distance, aspect)",
+    )  # fmt: skip
+    add(
+        group, "--augment_poses", **flag,
+        help="with --virtual_cameras: exchange limbs, bend joints, seat, tilt and rescale people",
+    )  # fmt: skip
+    add(
+        group, "--keypoint_noise", nargs="?", const="default", metavar="FILE",
+        help="add a detector's errors to the key points, by the figures of a JSON file or the default ones",
+    )  # fmt: skip
+
     group = parser.add_argument_group("evaluation")
     add(
         group, "--test_augmentation", default=True, **truth,
-        help="average over the mirrored input, in the scores of training too",
+        help="average over the mirrored input, in the scores of training and inside of --export's file too",
     )  # fmt: skip
 
     add(
-        group, "--joints", default=17, type=int, choices=(16, 17),
-        help="joints that P1, P2, P3, MPJVE, PCK and AUC are taken over; 16: without the neck",
+        group, "--joints", default=17, type=int, choices=(14, 16, 17),
+        help="joints that P1, P2, P3, MPJVE, PCK and AUC are taken over; 16: without the neck; 14: those of "
+        "MPI-INF-3DHP's own evaluation",
     )  # fmt: skip
     add(group, "--metrics_json", metavar="FILE", help="write all averages, and P1 and P2 of every pose")
     add(group, "--metrics_csv", metavar="FILE", help="write all averages as a table")
@@ -181,7 +235,15 @@ def build_parser(*, defaults: bool = True) -> argparse.ArgumentParser:
 
     group = parser.add_argument_group("machine")
     add(group, "--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
-    add(group, "--gpu", default=0, type=_number(int, 0), metavar="N", help="which CUDA device, from 0 on")
+    add(
+        group, "--gpu", default=0, type=_number(int, 0), metavar="N",
+        help="which CUDA device, from 0 on; of several processes that of the first",
+    )  # fmt: skip
+    add(
+        group, "--amp", default="off", choices=("off", "bf16", "fp16"),
+        help="compute the networks' products in bfloat16, or on CUDA in float16; poses and losses in float32",
+    )  # fmt: skip
+    add(group, "--compile", **flag, help="have PyTorch's compiler translate the networks that are trained")
     add(
         group, "--workers", default=0, type=_number(int, 0), metavar="N",
         help="CPU threads; 0: as many as PyTorch finds right",
@@ -193,12 +255,17 @@ def parse(argv: list[str]) -> argparse.Namespace:
     """Parses the command line; a wrong one ends the program with code 2 and a message."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    kind = "comparing" if args.compare else "training" if args.train else "scoring"
-    if not args.compare and not args.train and not args.reload:
-        parser.error("nothing to do: give --train, --reload with --previous_dir, or --compare")
+    kinds = {"comparing": args.compare, "exporting": args.export, "training": args.train}
+    kind = next((kind for kind, chosen in kinds.items() if chosen), "scoring")
+    if kind == "scoring" and not args.reload:
+        parser.error("nothing to do: give --train, --reload with --previous_dir, --compare, or --export")
     if unread := sorted(given(argv).keys() - READ_BY[kind]):
         parser.error(f"--{unread[0]} is not read when {kind}: leave it away")
     if args.compare:
+        return args
+    if args.export:
+        if not args.previous_dir:
+            parser.error("--export needs --previous_dir: a name under ckpt/, a folder or a file")
         return args
     if args.reload and not args.previous_dir:
         parser.error("--reload needs --previous_dir: a name under ckpt/, a folder or a file")
@@ -217,6 +284,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
         parser.error(f"--{min(second_stage)} goes with --refine")
     if args.refine_freeze and "lr" in given(argv):
         parser.error("--lr is not read with --refine_freeze: the rate of the refine head is --lr_refine")
+    if args.augment_poses and not args.virtual_cameras:
+        parser.error("--augment_poses needs --virtual_cameras: the recorded cameras do not see what it makes")
+    if args.accumulate > args.batch_size:
+        parser.error(
+            f"--accumulate {args.accumulate}: a step of --batch_size {args.batch_size} has fewer samples"
+        )
     if args.channel % 24:
         parser.error(f"--channel must be a multiple of 24, got {args.channel}")
     return args

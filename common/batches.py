@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from common.flip import mirror
+from common import distributed
 from common.sequences import PoseSet
+from common.skeleton import MIRROR, NUM_JOINTS
+
+RESIDENT_SHARE = 0.5
+"""Share of a GPU's free memory that the poses may take; the network's own work needs the rest."""
+
+DROPOUT, AUGMENTATION = 1, 2
+"""What random numbers are for: see ``derived_seed``."""
 
 
 class Batch(NamedTuple):
@@ -29,72 +37,153 @@ class Batch(NamedTuple):
     intrinsics: Tensor
 
 
-class Arrays:
-    """The arrays of a set of N poses as tensors, from which batches are gathered."""
+Augment = Callable[[Batch, torch.Generator, Tensor], Batch]
+"""Makes other samples of a batch, by a generator on its device; the tensor holds (B,) rows of its poses."""
 
-    def __init__(self, poses: PoseSet) -> None:
-        self.keypoints = torch.from_numpy(poses.keypoints)
-        self.positions = torch.from_numpy(poses.positions)
+
+def derived_seed(*numbers: int) -> int:
+    """A seed that follows from whole numbers, such as DROPOUT, a run's seed, the epoch and the step."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+
+
+class Arrays:
+    """The arrays of a set of N poses as tensors, from which batches are gathered.
+
+    On a GPU they lie in its memory if they fit there. Otherwise they stay where they are, as a rule
+    memory-mapped, and each batch is copied to the device, without waiting for it.
+
+    Args:
+        poses: The poses.
+        device: Where the batches are wanted.
+    """
+
+    def __init__(self, poses: PoseSet, device: torch.device) -> None:
+        self.device = device
+        self.place = device if _fits(poses, device) else torch.device("cpu")
+        self.keypoints = torch.from_numpy(poses.keypoints).to(self.place)
+        self.positions = torch.from_numpy(poses.positions).to(self.place)
         # A row holds the number of its camera alone: four numbers for each of millions of rows would add up.
         cameras = [sequence.intrinsics for sequence in poses.sequences]
-        self.intrinsics = torch.tensor(cameras, dtype=torch.float32)  # (S, 4)
+        self.intrinsics = torch.tensor(cameras, dtype=torch.float32, device=device)  # (S, 4)
         lengths = torch.tensor([len(sequence) for sequence in poses.sequences])
-        self.camera = torch.arange(len(cameras), dtype=torch.int32).repeat_interleave(lengths)  # (N,)
+        camera = torch.arange(len(cameras), dtype=torch.int32).repeat_interleave(lengths)  # (N,)
+        self.camera = camera.to(self.place)
 
-    def gather(self, rows: Tensor | slice, device: torch.device) -> Batch:
-        """The poses of some rows, on a device."""
-        keypoints = self.keypoints[rows].to(device)  # (B, 17, 2)
-        positions = self.positions[rows].to(device)  # (B, 17, 3)
-        intrinsics = self.intrinsics[self.camera[rows].long()].to(device)  # (B, 4)
+    def gather(self, rows: Tensor | slice) -> Batch:
+        """The poses of some rows, on the device; a tensor of rows is expected at ``place``."""
+        keypoints = self.moved(self.keypoints[rows])  # (B, 17, 2)
+        positions = self.moved(self.positions[rows])  # (B, 17, 3)
+        intrinsics = self.intrinsics[self.moved(self.camera[rows]).long()]  # (B, 4)
         target = positions - positions[:, :1]
         return Batch(keypoints.unsqueeze(1), target.unsqueeze(1), positions[:, :1, 2], intrinsics)
+
+    def moved(self, tensor: Tensor) -> Tensor:
+        """A tensor at ``place`` on the device."""
+        if self.place == self.device:
+            return tensor
+        # Only from pinned memory is a copy made while the host goes on.
+        tensor = tensor.pin_memory() if self.device.type == "cuda" else tensor
+        return tensor.to(self.device, non_blocking=True)
+
+
+def _fits(poses: PoseSet, device: torch.device) -> bool:
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return poses.keypoints.nbytes + poses.positions.nbytes < RESIDENT_SHARE * free
+
+
+@lru_cache
+def _orders(device: torch.device) -> Tensor:
+    """(2, 17) the joints as they are, and as the mirror image has them."""
+    return torch.from_numpy(np.stack([np.arange(NUM_JOINTS), MIRROR])).to(device)
 
 
 def mirror_samples(batch: Batch, where: Tensor) -> Batch:
     """The batch with the samples at (B,) ``where`` mirrored: the image, so the camera's centre as well."""
-    pose = where[:, None, None, None]  # (B, 1, 1, 1)
-    flipped_camera = batch.intrinsics * batch.intrinsics.new_tensor([1, 1, -1, 1])
-    return Batch(
-        torch.where(pose, mirror(batch.keypoints), batch.keypoints),
-        torch.where(pose, mirror(batch.target), batch.target),
-        batch.root_depth,
-        torch.where(where[:, None], flipped_camera, batch.intrinsics),
-    )
+    joints = _orders(where.device)[where.long()]  # (B, J)
+    sign = 1 - 2 * where.float()  # (B,)
+
+    def seen(points: Tensor) -> Tensor:
+        points = points.gather(2, joints[:, None, :, None].expand_as(points))  # (B, 1, J, 2 or 3)
+        points[..., 0] *= sign[:, None, None]
+        return points
+
+    intrinsics = batch.intrinsics.clone()
+    intrinsics[:, 2] *= sign
+    return Batch(seen(batch.keypoints), seen(batch.target), batch.root_depth, intrinsics)
 
 
 class Batches:
     """Every pose, and its mirror image, once an epoch in an order that the seed and the epoch give.
 
+    Several processes take the same batches, a share of each (see ``common.distributed.share``).
+
     Args:
         poses: The training set of N poses.
-        batch_size: Samples of a batch; the last one of an epoch may be smaller.
+        batch_size: Samples of a batch, of all processes together; the last one of an epoch may be smaller.
         mirrored: Also give the mirror image of each pose: 2 N samples an epoch.
-        seed: Seed of the order.
+        seed: Seed of the order and of the augmentation.
         device: Where the batches are wanted.
+        augment: Makes other samples of each batch before any are mirrored. Its random numbers follow from the
+            seed, the epoch and the number of the batch, and each process has it make the whole batch: so the
+            samples are the same however many processes there are.
     """
 
     def __init__(
-        self, poses: PoseSet, *, batch_size: int, mirrored: bool, seed: int, device: torch.device
+        self,
+        poses: PoseSet,
+        *,
+        batch_size: int,
+        mirrored: bool,
+        seed: int,
+        device: torch.device,
+        augment: Augment | None = None,
     ) -> None:
-        self.arrays, self.poses = Arrays(poses), len(poses)
+        self.arrays, self.poses = Arrays(poses, device), len(poses)
         self.samples = len(poses) * (2 if mirrored else 1)
-        self.batch_size, self.seed, self.device = batch_size, seed, device
+        self.batch_size, self.mirrored, self.seed, self.device = batch_size, mirrored, seed, device
+        self.augment = augment
 
     def __len__(self) -> int:
         """Batches of an epoch."""
         return -(-self.samples // self.batch_size)
 
+    def size(self, number: int) -> int:
+        """Samples of a batch of an epoch, of all processes together."""
+        return min(self.batch_size, self.samples - number * self.batch_size)
+
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from number ``first`` on: see ``gather``."""
-        order = self.order(epoch)
-        for start in range(first * self.batch_size, self.samples, self.batch_size):
-            yield self.gather(order[start : start + self.batch_size])
+        """This process's share of the batches of an epoch, from number ``first`` on.
+
+        A process without a share, of a batch with fewer samples than there are processes, is given one of
+        them all the same; it is for the trainer to give it no weight.
+        """
+        order = self.order(epoch).to(self.arrays.place)
+        for number in range(first, len(self)):
+            own = distributed.share(self.size(number))
+            yield self._part(order, epoch, number, own if own.start < own.stop else slice(0, 1))
+
+    def whole(self, epoch: int, number: int) -> Batch:
+        """A batch of an epoch, the shares of all processes."""
+        return self._part(self.order(epoch).to(self.arrays.place), epoch, number, slice(None))
 
     def order(self, epoch: int) -> Tensor:
         """(samples,) the order of an epoch; sample i >= N is the mirror image of pose i - N."""
         return torch.from_numpy(np.random.default_rng([self.seed, epoch]).permutation(self.samples))
 
-    def gather(self, samples: Tensor) -> Batch:
-        """The samples of the given numbers: see ``order``."""
-        batch = self.arrays.gather(samples % self.poses, self.device)
-        return mirror_samples(batch, (samples >= self.poses).to(self.device))
+    def _part(self, order: Tensor, epoch: int, number: int, own: slice) -> Batch:
+        samples = order[number * self.batch_size :][: self.batch_size]
+        if self.augment is None:
+            return self.gather(samples[own])
+        seed = derived_seed(AUGMENTATION, self.seed, epoch, number)
+        whole = self.gather(samples, torch.Generator(self.device).manual_seed(seed))
+        return Batch(*(tensor[own] for tensor in whole))
+
+    def gather(self, samples: Tensor, generator: torch.Generator | None = None) -> Batch:
+        """The samples of the given numbers (see ``order``), augmented if there is a generator for it."""
+        rows = samples % self.poses
+        batch = self.arrays.gather(rows)
+        if self.augment is not None and generator is not None:
+            batch = self.augment(batch, generator, self.arrays.moved(rows))
+        return mirror_samples(batch, self.arrays.moved(samples >= self.poses)) if self.mirrored else batch

@@ -1,4 +1,4 @@
-"""What ``main.py`` can do, each a function of the parsed command line: train, evaluate, compare."""
+"""What ``main.py`` can do, each a function of the parsed command line: train, evaluate, compare, export."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import logging
 import shlex
 import tempfile
 from argparse import Namespace
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from common import loading
+from common import distributed, loading
 from common.errors import CheckpointError, UserError
-from common.skeleton import NECK, NUM_JOINTS
+from common.skeleton import MPI_INF_3DHP_SCORED, NECK, NUM_JOINTS
 
 if TYPE_CHECKING:
     import torch
@@ -24,29 +25,36 @@ if TYPE_CHECKING:
     from model.refine import RefineHead
 
 PICTURE_ROWS = 4
-WITHOUT_NECK = tuple(joint for joint in range(NUM_JOINTS) if joint != NECK)
+JOINTS = {16: tuple(joint for joint in range(NUM_JOINTS) if joint != NECK), 14: MPI_INF_3DHP_SCORED}
+"""The joints that ``--joints`` means, where they are not all."""
 
 log = logging.getLogger(__name__)
 
 
 def train(args: Namespace) -> None:
     """Trains a lifter, or with ``--refine`` the second stage on a trained one."""
-    from common import cache, run
-    from common.h36m import DATASETS
+    from common import run
     from common.records import REFINED
 
     folder = Path(args.checkpoint_dir) / args.name
     lifter, head, device = loading.networks(args)
-    train_set, test_set = loading.data(args)
-    if len(train_set) == 0:
-        raise UserError(f"no training poses of --actions {args.actions}; give others")
-    data = cache.fingerprint(DATASETS[args.dataset], loading.root(args), args.keypoints)
-    began_with = loading.began_with(args)
-    with (
-        run.alone(folder),
-        run.opened(folder, vars(args), data=data, resume=args.resume, began_with=began_with),
-    ):
+    with ExitStack() as stack:
+        stack.enter_context(distributed.group(device))
+        with distributed.first_here_first():
+            train_set, test_set = loading.data(args)
+            if len(train_set) == 0:
+                raise UserError(f"no training poses of --actions {args.actions}; give others")
+        began_with = loading.began_with(args)
+        with distributed.first_here_first():
+            if distributed.is_main():
+                data = loading.fingerprint(args)
+                stack.enter_context(run.alone(folder))
+                stack.enter_context(
+                    run.opened(folder, vars(args), data=data, resume=args.resume, began_with=began_with)
+                )
         log.info("training on %s; scoring each epoch on %s; %s", train_set, test_set, device)
+        if distributed.world() > 1:
+            log.info("%d processes share each step", distributed.world())
         log.info("kept is %s", loading.how_chosen(args.select, began_with))
         if head is not None:
             log.info("P1 and P2 of each epoch are of poses %s", REFINED)
@@ -69,21 +77,38 @@ def _trainer(
     from common import losses
     from common.batches import Batches
     from common.evaluate import evaluate
-    from common.trainer import Part, Schedule, Trainer
+    from common.step import Cosine, Part, Schedule, called
+    from common.trainer import Trainer
 
-    decay = (args.lr_decay, args.lr_decay_large, args.large_decay_epoch)
-    parts = {"model": Part(lifter, None if args.refine_freeze else Schedule(args.lr, *decay))}
-    loss = losses.lifting(lifter)
+    def schedule(rate: float) -> Schedule | Cosine:
+        if args.lr_schedule == "cosine":
+            return Cosine(rate, args.nepoch)
+        return Schedule(rate, args.lr_decay, args.lr_decay_large, args.large_decay_epoch)
+
+    how = {"amp": args.amp, "compiled": args.compile}
+    lift = called(lifter, device, trained=not args.refine_freeze, **how)
+    parts = {"model": Part(lifter, None if args.refine_freeze else schedule(args.lr), lift)}
+    loss = losses.lifting(lift)
     if head is not None:
-        parts["refine"] = Part(head, Schedule(args.lr_refine, *decay))
-        loss = losses.refining(lifter, head, frozen=args.refine_freeze)
+        refine = called(head, device, **how)
+        parts["refine"] = Part(head, schedule(args.lr_refine), refine)
+        loss = losses.refining(lift, refine, frozen=args.refine_freeze)
 
     def score() -> dict[str, float]:
-        found = evaluate(lifter, test_set, device=device, flip=args.test_augmentation, head=head)
+        found = evaluate(
+            lifter, test_set, device=device, flip=args.test_augmentation, head=head, amp=args.amp
+        )
+        if not found:  # rank 0 has them
+            return {}
         return found[-1].average | ({"base_P1": found[0].average["P1"]} if head is not None else {})
 
     batches = Batches(
-        train_set, batch_size=args.batch_size, mirrored=args.data_augmentation, seed=args.seed, device=device
+        train_set,
+        batch_size=args.batch_size,
+        mirrored=args.data_augmentation,
+        seed=args.seed,
+        device=device,
+        augment=loading.augment(args, train_set, device),
     )
     return Trainer(
         parts,
@@ -93,6 +118,8 @@ def _trainer(
         folder=folder,
         keep="last" if args.select == "last" else "best",
         checkpoint_minutes=args.checkpoint_minutes,
+        amp=args.amp,
+        accumulate=args.accumulate,
     )
 
 
@@ -103,7 +130,7 @@ def _score_command(args: Namespace, folder: Path) -> str:
     parser = build_parser()
     command = ["python", "main.py", "--reload", "--previous_dir", str(folder)]
     command += ["--refine"] if args.refine else []
-    for name in ("layers", "channel", "d_hid", *sorted(DATA), "test_augmentation"):
+    for name in ("layers", "channel", "d_hid", *sorted(DATA), "test_augmentation", "amp"):
         value = getattr(args, name)
         if value != parser.get_default(name):
             command += [f"--{name}", str(value)]
@@ -116,15 +143,26 @@ def evaluate(args: Namespace) -> None:
     from common.predictions import save_predictions
     from common.records import REFINED, metrics_record
 
-    _check_outputs(args)
+    if distributed.is_main():
+        _check_outputs(args, ("metrics_json", "metrics_csv", "save_predictions", "picture", "report"))
     lifter, head, device = loading.networks(args)
-    _, test_set = loading.data(args)
-    log.info("testing on %s, %s key points; %s", test_set, args.keypoints, device)
-    history = _history(args) if args.report else None
-    joints = WITHOUT_NECK if args.joints == 16 else None
-    found = evaluate.evaluate(
-        lifter, test_set, device=device, flip=args.test_augmentation, head=head, joints=joints
-    )
+    joints = JOINTS.get(args.joints)
+    with distributed.group(device):
+        with distributed.first_here_first():
+            _, test_set = loading.data(args)
+            log.info("testing on %s, %s key points; %s", test_set, args.keypoints, device)
+            history = _history(args) if args.report else None
+        found = evaluate.evaluate(
+            lifter,
+            test_set,
+            device=device,
+            flip=args.test_augmentation,
+            head=head,
+            joints=joints,
+            amp=args.amp,
+        )
+    if not found:  # rank 0 has them
+        return
     base, refined = found[0], found[1] if head is not None else None
     facts = loading.facts(args, device)
     log.info("epoch chosen: %s", facts["epoch chosen"])
@@ -158,6 +196,35 @@ def compare(args: Namespace) -> None:
     log.info("wrote %s", plot)
 
 
+def export(args: Namespace) -> None:
+    """Writes a lifter as one file that runs without this project, checked against PyTorch."""
+    from common import checkpoint
+    from common.export import SUFFIXES, facts, write_lifter
+    from model import HTNet
+
+    weights, flip = loading.weights(args), args.test_augmentation
+    log.info("weights: %s", checkpoint.describe(weights))
+    suffix = SUFFIXES[args.export]
+    path = Path(args.output) if args.output else weights.with_suffix(suffix)
+    if path.suffix != suffix:
+        raise UserError(f"--output {path}: expected a name that ends in {suffix} for --export {args.export}")
+    args.output = str(path)
+    _check_outputs(args, ("output",))
+    sizes: dict[str, Any] = checkpoint.network_sizes(checkpoint.read_weights(weights))
+    lifter = HTNet(**sizes)
+    checkpoint.load_weights(lifter, weights)
+    difference = write_lifter(args.export, lifter, path, facts(sizes, weights, flip=flip), flip=flip)
+    log.info("wrote %s, %.1f MB; at most %.0e m from PyTorch", path, path.stat().st_size / 1e6, difference)
+    averaged = "" if flip else "not "
+    log.info(
+        "it takes keypoints (batch, 17, 2), normalised, and gives pose (batch, 17, 3), metres, the mirrored "
+        "input %saveraged; docs/formats.md shows how to use it",
+        averaged,
+    )
+    if args.export == "onnx":
+        log.info("the demo lifts with it by: python demo/vis.py --previous_dir %s", shlex.quote(str(path)))
+
+
 def _print(base: Evaluation, refined: Evaluation | None) -> None:
     from common import tables
     from common.records import REFINED
@@ -172,6 +239,8 @@ def _print(base: Evaluation, refined: Evaluation | None) -> None:
     for title, result in (("", base), (f"{REFINED}: ", refined)):
         if result is not None:
             print(f"\n{title}all metrics\n{tables.average_table(result.summary)}")
+            if "per_group" in result.summary:
+                print(f"\n{title}by part of the test set\n{tables.part_table(result.summary)}\n")
             groups = result.summary["per_pdof"].items()
             print(
                 "Error by distance to the torso, all 17 joints: "
@@ -179,9 +248,9 @@ def _print(base: Evaluation, refined: Evaluation | None) -> None:
             )
 
 
-def _check_outputs(args: Namespace) -> None:
+def _check_outputs(args: Namespace, names: tuple[str, ...]) -> None:
     """Refuses what could not be written before anything long starts."""
-    for name in ("metrics_json", "metrics_csv", "save_predictions", "picture", "report"):
+    for name in names:
         if not getattr(args, name):
             continue
         path = Path(getattr(args, name))

@@ -10,16 +10,20 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from common import metrics
+from common import distributed, metrics
 from common.batches import Arrays
+from common.device import in_precision
 from common.errors import RunError
 from common.flip import lift
 from common.losses import refine
 from common.sequences import PoseSet
+from common.skeleton import NUM_JOINTS
 from common.summary import summarize
+from model.folding import folded
 
 BATCH = 128
 """Poses a pass. With their mirror images 256 go through the network, which suits a processor's cache."""
+GPU_BATCH = 2048
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,11 @@ def evaluate(
     flip: bool = True,
     head: nn.Module | None = None,
     joints: tuple[int, ...] | None = None,
+    amp: str = "off",
 ) -> list[Evaluation]:
     """Lifts and scores every pose of a set.
+
+    Several processes lift a share each; rank 0 scores them all.
 
     Args:
         lifter: The lifter; it is put into evaluation mode, as is the head.
@@ -62,25 +69,28 @@ def evaluate(
         flip: Average with the mirrored input.
         head: Refine the poses too. This uses the true depth of the root and the camera.
         joints: Joints to score; all 17 when None.
+        amp: Precision of the networks: see ``common.device.in_precision``.
 
     Returns:
-        The lifter's evaluation, and with a head that of the refined poses after it.
+        The lifter's evaluation, and with a head that of the refined poses after it; nothing but at rank 0.
 
     Raises:
         RunError: The network gives poses that are not finite.
     """
-    truth = root_relative(poses) * 1000
-    evaluations = []
-    for metres in predict(lifter, poses, device=device, flip=flip, head=head):
-        predicted = metres * 1000
-        if lost := int((~np.isfinite(predicted)).any(axis=(1, 2)).sum()):  # over (N, 17, 3)
-            raise RunError(
-                f"the network gives NaN or infinity for {lost} of {len(poses)} test poses; there is nothing "
-                "to score: its weights are damaged, or its training diverged; try a lower --lr"
-            )
-        scores = metrics.score(predicted, truth, poses.sequences, joints)
-        evaluations.append(Evaluation(poses, predicted, scores, summarize(scores, poses.sequences)))
-    return evaluations
+    everything = predict(lifter, poses, device=device, flip=flip, head=head, amp=amp)
+    with distributed.first_here_first():
+        return [_scored(metres, poses, joints) for metres in everything]
+
+
+def _scored(metres: np.ndarray, poses: PoseSet, joints: tuple[int, ...] | None) -> Evaluation:
+    predicted = metres * 1000
+    if lost := int((~np.isfinite(predicted)).any(axis=(1, 2)).sum()):  # over (N, 17, 3)
+        raise RunError(
+            f"the network gives NaN or infinity for {lost} of {len(poses)} test poses; there is nothing "
+            "to score: its weights are damaged, or its training diverged; try a lower --lr"
+        )
+    scores = metrics.score(predicted, root_relative(poses) * 1000, poses.sequences, joints)
+    return Evaluation(poses, predicted, scores, summarize(scores, poses.sequences))
 
 
 def predict(
@@ -90,27 +100,45 @@ def predict(
     device: torch.device,
     flip: bool = True,
     head: nn.Module | None = None,
-    batch_size: int = BATCH,
+    amp: str = "off",
+    batch_size: int | None = None,
 ) -> list[np.ndarray]:
     """Lifts every frame of a set: see ``evaluate`` for the arguments.
 
     Returns:
         (N, 17, 3) float64 poses in camera space, metres, root at 0; with a head the refined ones after them.
+        Of several processes rank 0 returns them all, and the others nothing.
     """
-    networks = [lifter] if head is None else [lifter, head]
-    for network in networks:
-        network.eval()
-    arrays = Arrays(poses)
-    found: list[list[torch.Tensor]] = [[] for _ in networks]
-    with torch.inference_mode(), tqdm(total=len(poses), desc="lifting", disable=None, leave=False) as bar:
-        for start in range(0, len(poses), batch_size):
-            batch = arrays.gather(slice(start, start + batch_size), device)
+    for network in (lifter, head):
+        if network is not None:
+            network.eval()
+    lifter = in_precision(folded(lifter), amp, device)
+    head = None if head is None else in_precision(head, amp, device)
+    size = batch_size or (GPU_BATCH if device.type == "cuda" else BATCH)
+    # Processes share whole batches: a pose is computed beside the same others, to the same last bit.
+    pieces = [_rows(rank, size, len(poses)) for rank in range(distributed.world())]
+    own = pieces[distributed.rank()]
+    arrays = Arrays(poses, device)
+    found = torch.empty(1 if head is None else 2, len(own), NUM_JOINTS, 3, device=device)
+    bar = tqdm(total=len(own), desc="lifting", disable=None if distributed.is_main() else True, leave=False)
+    with torch.inference_mode(), bar:
+        for start in range(0, len(own), size):
+            rows = own[start : start + size]
+            batch = arrays.gather(slice(rows.start, rows.stop))
             pose = lift(lifter, batch.keypoints, flip=flip)  # (B, 1, 17, 3)
-            found[0].append(pose.squeeze(1).cpu())  # (B, 17, 3)
+            found[0, start : start + size] = pose.squeeze(1)  # (B, 17, 3)
             if head is not None:
-                found[1].append(refine(head, pose, batch).squeeze(1).cpu())  # (B, 17, 3)
-            bar.update(len(pose))
-    return [torch.cat(parts).numpy().astype(np.float64) for parts in found]
+                found[1, start : start + size] = refine(head, pose, batch).squeeze(1)  # (B, 17, 3)
+            bar.update(len(rows))
+    lengths = [len(piece) for piece in pieces]
+    everything = [distributed.gathered(poses_found, lengths) for poses_found in found.cpu()]
+    return [whole.numpy().astype(np.float64) for whole in everything if whole is not None]
+
+
+def _rows(rank: int, size: int, count: int) -> range:
+    """The rows whose poses a process lifts: whole batches of ``size``, in one stretch."""
+    batches = distributed.share(-(-count // size), rank)
+    return range(batches.start * size, min(batches.stop * size, count))
 
 
 def root_relative(poses: PoseSet) -> np.ndarray:

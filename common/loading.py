@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.errors import UserError
-from common.skeleton import NUM_JOINTS
 
 if TYPE_CHECKING:
     import torch
 
+    from common.batches import Augment
+    from common.h36m import Dataset
     from common.sequences import PoseSet
     from model import HTNet
     from model.refine import RefineHead
@@ -23,30 +24,48 @@ HOW_CHOSEN = {
     "last": "the last epoch",
 }
 
+JOINTS = {
+    17: "17",
+    16: "16: all but the neck",
+    14: "14, those of MPI-INF-3DHP's own evaluation: all but the pelvis, the spine and the neck",
+}
+"""What ``--joints`` counts."""
+
 log = logging.getLogger(__name__)
+
+
+def dataset(args: Namespace) -> Dataset:
+    """The data set of ``--dataset``.
+
+    Raises:
+        DataError: There is none of that name.
+    """
+    from common.prepared import dataset_named
+
+    return dataset_named(args.dataset, Path(args.root_path) if args.root_path else None)
 
 
 def root(args: Namespace) -> Path:
     """The folder of the data files."""
-    from common.h36m import DATASETS
-
-    return Path(args.root_path or DATASETS[args.dataset].root)
+    return Path(args.root_path or dataset(args).root)
 
 
 def data(args: Namespace) -> tuple[PoseSet, PoseSet]:
     """The training set, which may be empty, and the set that is scored."""
     from common import cache
-    from common.h36m import DATASETS
-    from common.sequences import thinned
+    from common.sequences import joined, thinned
 
-    dataset, folder = DATASETS[args.dataset], Path(args.cache_dir) if args.cache_dir else None
-    poses = cache.load(dataset, root(args), args.keypoints, folder)
+    source, folder = dataset(args), Path(args.cache_dir) if args.cache_dir else None
+    poses = cache.load(source, root(args), args.keypoints, folder)
     there = sorted({sequence.action_name for sequence in poses.sequences})
     actions = there if args.actions == "*" else [name.strip() for name in args.actions.split(",")]
     if unknown := set(actions) - set(there):
         named = ", ".join(map(repr, sorted(unknown)))
         raise UserError(f"--actions: there is no {named}; the data have {', '.join(there)}")
-    train, test = dataset.train, dataset.test
+    train, test = source.train, source.test
+    for names, what in ((train, "training") if args.train else (test, "test"), (test, "test")):
+        if not names:
+            raise UserError(f"--dataset {args.dataset}: it was prepared without {what} subjects")
     if args.train and args.select not in HOW_CHOSEN:
         if args.select not in train:
             expected = ", ".join([*HOW_CHOSEN, *train])
@@ -56,7 +75,44 @@ def data(args: Namespace) -> tuple[PoseSet, PoseSet]:
     train_set, test_set = poses.subjects(train), poses.subjects(test)
     if len(test_set) == 0:
         raise UserError(f"no test poses of --actions {args.actions}; give others")
+    if args.train:
+        others = [
+            cache.load(other, Path(other.root), other.keypoints, folder).subjects(other.train)
+            for other in _others(args)
+        ]
+        train_set = joined([train_set, *others])
     return train_set, test_set
+
+
+def _others(args: Namespace) -> list[Dataset]:
+    """The data sets of ``--train_with``."""
+    from common.prepared import dataset_named
+
+    names = [name.strip() for name in (args.train_with or "").split(",")]
+    return [dataset_named(name) for name in names if name]
+
+
+def fingerprint(args: Namespace) -> str:
+    """Hexadecimal digest of the data that a run learns from."""
+    from common import cache
+
+    found = [cache.fingerprint(dataset(args), root(args), args.keypoints)]
+    found += [cache.fingerprint(other, Path(other.root), other.keypoints) for other in _others(args)]
+    return "+".join(found)
+
+
+def augment(args: Namespace, poses: PoseSet, device: torch.device) -> Augment | None:
+    """What the command line asks to do to the samples of a training set."""
+    from common import augmentation, keypoint_noise
+    from common.pose_augmentation import PoseAugmentation
+
+    return augmentation.augmentation(
+        poses,
+        cameras=augmentation.virtual_cameras(args.virtual_cameras) if args.virtual_cameras else None,
+        figures=PoseAugmentation() if args.augment_poses else None,
+        noise=keypoint_noise.named(args.keypoint_noise) if args.keypoint_noise else None,
+        device=device,
+    )
 
 
 def networks(args: Namespace) -> tuple[HTNet, RefineHead | None, torch.device]:
@@ -64,7 +120,7 @@ def networks(args: Namespace) -> tuple[HTNet, RefineHead | None, torch.device]:
     import torch
 
     from common import checkpoint
-    from common.device import choose
+    from common.device import check_precision, choose
     from model import HTNet
     from model.refine import RefineHead
 
@@ -72,7 +128,9 @@ def networks(args: Namespace) -> tuple[HTNet, RefineHead | None, torch.device]:
         torch.set_num_threads(args.workers)
     torch.manual_seed(args.seed)
     device = choose(args.device, args.gpu)
-    lifter = HTNet(layers=args.layers, channel=args.channel, d_hid=args.d_hid)
+    check_precision(args.amp, device)
+    chance = {"dropout": args.dropout, "drop_path": tuple(args.drop_path)} if args.train else {}
+    lifter = HTNet(layers=args.layers, channel=args.channel, d_hid=args.d_hid, **chance)
     head = RefineHead() if args.refine else None
     if args.reload and not args.resume:
         path = weights(args)
@@ -157,16 +215,25 @@ def facts(args: Namespace, device: torch.device) -> dict[str, str]:
         facts["weights of the refine head"] = checkpoint.describe(head)
         facts["epoch of the refine head chosen"] = chosen(head)
     return facts | {
-        "trained on": _source(trained) if trained else "not known",
+        "trained on": _source(trained) + _made_up(trained) if trained else "not known",
         "data set": _source(vars(args)),
         "actions": "all" if args.actions == "*" else args.actions,
         "frames": f"one of {args.downsample}, a stretch of {args.subset:g} of each take",
-        "joints": f"{args.joints}" if args.joints == NUM_JOINTS else "16: all but the neck",
+        "joints": JOINTS[args.joints],
         "mirrored input averaged": "yes" if args.test_augmentation else "no",
         "device": str(device),
+        "precision": {"off": "float32", "bf16": "bfloat16", "fp16": "float16"}[args.amp],
         "date": datetime.date.today().isoformat(),
     }
 
 
 def _source(options: dict) -> str:
     return f"{options.get('dataset')}, {options.get('keypoints')} key points"
+
+
+def _made_up(options: dict) -> str:
+    """What a run learned from beside its data set's recorded samples, in words that begin with a comma."""
+    words = {"train_with": "and", "virtual_cameras": "virtual cameras", "keypoint_noise": "key point noise"}
+    said = [f"{word} {options[name]}" for name, word in words.items() if options.get(name)]
+    said += ["augmented poses"] if options.get("augment_poses") else []
+    return "".join(f", {text}" for text in said)

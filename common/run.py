@@ -109,8 +109,8 @@ def resumed(folder: Path, args: Namespace, given: dict[str, Any], free: Iterable
                 f"--resume: {folder} was begun with --{name} {saved[name]}, not {given[name]}: "
                 "leave the option away, or start a new run, -n"
             )
-    for name in ("device", "workers"):
-        if name in given and given[name] != saved.get(name):
+    for name in ("device", "workers", "amp", "compile", "accumulate"):
+        if name in given and given[name] != saved.get(name, given[name]):
             log.info("note: with another --%s the run goes on, but rounding differs from here on", name)
     # Where the run lies is where it was found, even if it was somewhere else when it began.
     known = {name: value for name, value in saved.items() if name in vars(args) and name != "checkpoint_dir"}

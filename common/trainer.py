@@ -1,9 +1,10 @@
 """Training by the published protocol, in steps that a kill at any moment cannot lose.
 
 The place in a run is (epoch, step): the next step to take, counted from 0, in an epoch counted from 1. The
-last checkpoint holds it with the weights, the optimizer, the random state and the losses so far. The order of
-the samples follows from the seed and the epoch alone. So a run that goes on from a checkpoint takes the very
-steps that it would have taken.
+last checkpoint holds it with the weights, the optimizer and the losses so far. The order of the samples
+follows from the seed and the epoch alone, and the random numbers of a step from the seed, the epoch, the step
+and the rank of the process. So a run that goes on from a checkpoint takes the very steps that it would have
+taken; with another number of processes, the same steps but for dropout and rounding.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ from typing import Any, Literal, NoReturn
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from common import checkpoint
-from common.batches import Batch, Batches
+from common import checkpoint, distributed
+from common.batches import DROPOUT, Batch, Batches, derived_seed
 from common.errors import CheckpointError, RunError
 from common.files import write_json
 from common.losses import Loss
+from common.step import Cosine, Part, Schedule, Step
 
 FINITE_CHECK = 50
 """Steps between looks at the losses: each look makes the device wait for the host."""
@@ -36,27 +38,6 @@ SCALARS = ("loss", "P1", "P2", "base_P1")
 """What of an epoch's record goes to TensorBoard, beside the learning rates."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Learning rate of each epoch: a decay after every epoch, and a larger one instead after every n-th."""
-
-    initial: float = 5e-4
-    decay: float = 0.95
-    large_decay: float = 0.5
-    large_every: int = 5
-
-    def rate(self, epoch: int) -> float:
-        """The learning rate of an epoch, counted from 1."""
-        large = (epoch - 1) // self.large_every
-        return self.initial * self.decay ** (epoch - 1 - large) * self.large_decay**large
-
-    def __str__(self) -> str:
-        return (
-            f"{self.initial:g} in the first epoch; after each epoch x {self.decay:g}, "
-            f"but x {self.large_decay:g} after every {self.large_every} epochs"
-        )
 
 
 @dataclass
@@ -88,30 +69,20 @@ class Stopped(KeyboardInterrupt):
         self.exit_code = 128 + number
 
 
-@dataclass(frozen=True)
-class Part:
-    """A network of a run, whose weights are kept in files of their own.
-
-    Attributes:
-        network: The network, on the device of the batches.
-        schedule: Learning rate of each epoch; None leaves the network as it is, in evaluation mode.
-    """
-
-    network: nn.Module
-    schedule: Schedule | None
-
-
 class Trainer:
     """One run: its networks and batches, and a folder that holds all it takes to go on.
 
     Args:
         parts: The networks by the name of their files: "model" is the lifter, "refine" the refine head.
         batches: Training batches.
-        loss: The loss of a batch, a scalar.
-        score: Called after each epoch; gives averages by name, with at least "P1" and "P2", in mm.
+        loss: The loss of a batch, a scalar, the mean over its samples.
+        score: Called after each epoch, by all processes; gives averages by name, with at least "P1" and "P2",
+            in mm, at rank 0.
         folder: Where checkpoints, log and scalars go.
         keep: "best" keeps the weights of the epoch with the lowest P1, "last" those of the last one.
         checkpoint_minutes: Time between checkpoints within an epoch.
+        amp: Precision of the networks, as they are called.
+        accumulate: Parts that a process computes its share of a batch in.
     """
 
     def __init__(
@@ -124,13 +95,15 @@ class Trainer:
         folder: Path,
         keep: Literal["best", "last"] = "best",
         checkpoint_minutes: float = 10.0,
+        amp: str = "off",
+        accumulate: int = 1,
     ) -> None:
-        self.parts, self.batches, self.loss, self.score = parts, batches, loss, score
+        self.parts, self.batches, self.score = parts, batches, score
         self.folder, self.keep = folder, keep
         self.checkpoint_seconds = checkpoint_minutes * 60
-        self.schedules = {name: part.schedule for name, part in parts.items() if part.schedule}
-        groups = [{"params": list(parts[name].network.parameters())} for name in self.schedules]
-        self.optimizer = torch.optim.Adam(groups, amsgrad=True)
+        self.step = Step(parts, loss, device=batches.device, amp=amp, accumulate=accumulate)
+        self.schedules: dict[str, Schedule | Cosine] = self.step.schedules
+        self.optimizer = self.step.optimizer
         self.progress = Progress()
         self._signal: int | None = None
         self._stepping = False
@@ -147,18 +120,20 @@ class Trainer:
         with ExitStack() as stack:
             for number in (signal.SIGINT, signal.SIGTERM):
                 stack.callback(signal.signal, number, signal.signal(number, self._on_signal))
-            scalars = stack.enter_context(_scalars(self.folder, self.progress.epoch))
-            self._remove_superseded()
+            scalars = None
+            if distributed.is_main():
+                scalars = stack.enter_context(_scalars(self.folder, self.progress.epoch))
+                self._remove_superseded()
             while self.progress.epoch <= epochs:
                 self._steps()
                 self._finish_epoch(scalars)
-        kept = self._kept()
-        log.info("kept epoch %d: P1 %.2f mm, %s", kept["epoch"], kept["P1"], ", ".join(self._files(kept)))
+        if distributed.is_main():
+            kept = self._kept()
+            log.info("kept epoch %d: P1 %.2f mm, %s", kept["epoch"], kept["P1"], ", ".join(self._files(kept)))
 
     def _steps(self) -> None:
         """The rest of the epoch's steps."""
         progress = self.progress
-        self._set_rate()
         for part in self.parts.values():
             part.network.train(part.schedule is not None)
         saved_at = time.monotonic()
@@ -168,38 +143,43 @@ class Trainer:
             total=len(self.batches),
             initial=progress.step,
             desc=f"epoch {progress.epoch}",
-            disable=None,
+            disable=None if distributed.is_main() else True,
             leave=False,
         )
         with bar:
             for batch in self.batches.epoch(progress.epoch, progress.step):
-                pending.append(self._step(batch))
+                pending.append(self._take_step(batch))
                 progress.step += 1
                 bar.update()
-                due = time.monotonic() - saved_at > self.checkpoint_seconds
+                late = distributed.is_main() and time.monotonic() - saved_at > self.checkpoint_seconds
+                # Processes get signals at any time, and one alone may get one: they stop after the same step.
+                number, due = distributed.agreed(self._signal or 0, int(late))
                 done = progress.step == len(self.batches)
-                if due or done or self._signal is not None or len(pending) == FINITE_CHECK:
+                if due or done or number or len(pending) == FINITE_CHECK:
                     self._take_in(pending)
-                if due or done or self._signal is not None:
+                if due or done or number:
                     self._check_weights()
                     self._save()
                     saved_at = time.monotonic()
-                if self._signal is not None:
-                    raise Stopped(self._signal)
+                if number:
+                    raise Stopped(number)
         self._stepping = False
 
-    def _step(self, batch: Batch) -> Tensor:
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(batch)
-        loss.backward()
-        self.optimizer.step()
-        return loss.detach()
+    def _take_step(self, batch: Batch) -> Tensor:
+        progress = self.progress
+        place = self.batches.seed, progress.epoch, progress.step
+        torch.manual_seed(derived_seed(DROPOUT, *place, distributed.rank()))
+        self.step.set_rates(progress.epoch + progress.step / len(self.batches))
+        size = self.batches.size(progress.step)
+        own = distributed.share(size)
+        return self.step(batch, (own.stop - own.start) / size)
 
     def _take_in(self, pending: list[Tensor]) -> None:
         """Moves the losses of the latest steps to the host, and stops the run if one is not finite."""
         if not pending:
             return
-        losses = torch.stack(pending).tolist()
+        # What is not finite at one process is not finite in the sum: all find it at the same step.
+        losses = distributed.total(torch.stack(pending)).tolist()
         first = self.progress.step - len(losses)
         pending.clear()
         for step, loss in enumerate(losses, start=first):
@@ -217,9 +197,13 @@ class Trainer:
     def _give_up(self, step: int, loss: float, what: str) -> NoReturn:
         epoch, last = self.progress.epoch, self.folder / checkpoint.LAST
         path = self.folder / f"not_finite_{epoch}_{step}.pt"
-        batch = next(self.batches.epoch(epoch, step))
-        tensors = {name: value.cpu() for name, value in batch._asdict().items()}
-        checkpoint.save(path, {"epoch": epoch, "step": step, "loss": loss, **tensors})
+        with distributed.first_here_first():
+            if distributed.is_main():
+                batch = self.batches.whole(epoch, step)
+                tensors = {name: value.cpu() for name, value in batch._asdict().items()}
+                checkpoint.save(path, {"epoch": epoch, "step": step, "loss": loss, **tensors})
+        if not distributed.is_main():
+            raise distributed.Elsewhere(what)
         kept = f"; {last} still holds the last good state" if last.is_file() else ""
         raise RunError(
             f"{what} in epoch {epoch}, step {step}. The batch is in {path}{kept}. "
@@ -228,13 +212,26 @@ class Trainer:
 
     def _finish_epoch(self, scalars: Any) -> None:
         progress = self.progress
+        found = self.score()
+        with distributed.first_here_first():
+            if distributed.is_main():
+                self._write_down(found, scalars)
+        # Only now is the epoch done: a run that is killed before this line scores it again, to the same end.
+        progress.epoch, progress.step, progress.losses = progress.epoch + 1, 0, []
+        self._save()
+        if distributed.is_main():
+            self._remove_superseded()
+
+    def _write_down(self, found: dict[str, float], scalars: Any) -> None:
+        """Keeps an epoch's figures, and its weights if they are to be kept."""
+        progress = self.progress
         epoch = progress.epoch
         record: dict[str, Any] = {"epoch": epoch, "loss": float(np.mean(progress.losses))}
         # The first network's rate goes by the plain name; that of a second one says whose it is.
         for name, schedule in self.schedules.items():
             key = "learning_rate" if "learning_rate" not in record else f"learning_rate_{name}"
             record[key] = schedule.rate(epoch)
-        record |= self.score()
+        record |= found
         progress.history.append(record)
         kept = self._kept() is record
         if kept:
@@ -250,10 +247,6 @@ class Trainer:
             if name in SCALARS or name.startswith("learning_rate"):
                 scalars.add_scalar(name, value, epoch)
         scalars.flush()
-        # Only now is the epoch done: a run that is killed before this line scores it again, to the same end.
-        progress.epoch, progress.step, progress.losses = epoch + 1, 0, []
-        self._save()
-        self._remove_superseded()
 
     def _kept(self) -> dict[str, Any]:
         """The record of the epoch whose weights are kept."""
@@ -273,10 +266,6 @@ class Trainer:
                 if path.name not in kept:
                     path.unlink()
 
-    def _set_rate(self) -> None:
-        for group, schedule in zip(self.optimizer.param_groups, self.schedules.values(), strict=True):
-            group["lr"] = schedule.rate(self.progress.epoch)
-
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         # Between two steps the state is whole; within one it is not, so the step is finished first. While the
         # epoch is scored nothing changes, and the checkpoint from before it is there.
@@ -285,17 +274,12 @@ class Trainer:
         self._signal = number
 
     def _save(self) -> None:
-        """Writes the last checkpoint."""
-        checkpoint.save(
-            self.folder / checkpoint.LAST,
-            {
-                **{name: part.network.state_dict() for name, part in self.parts.items()},
-                "optimizer": self.optimizer.state_dict(),
-                "random": torch.get_rng_state(),
-                "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-                "progress": vars(self.progress),
-            },
-        )
+        """Writes the last checkpoint, and comes back when it is there."""
+        with distributed.first_here_first():
+            if distributed.is_main():
+                networks = {name: part.network.state_dict() for name, part in self.parts.items()}
+                state = {"processes": distributed.world(), "progress": vars(self.progress)}
+                checkpoint.save(self.folder / checkpoint.LAST, networks | self.step.state() | state)
 
     def restore(self) -> None:
         """Goes back to the last checkpoint of the folder.
@@ -313,13 +297,20 @@ class Trainer:
         try:
             for name, part in self.parts.items():
                 checkpoint.load_weights(part.network, path, name)
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.step.restore(state)
             self.progress = Progress(**state["progress"])
-            torch.set_rng_state(state["random"])
-            if torch.cuda.is_available() and state["cuda_random"]:
-                torch.cuda.set_rng_state_all(state["cuda_random"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{path}: expected the whole state of a run, but {error!r}") from error
+        epoch, step = self.progress.epoch, self.progress.step
+        place = [epoch, step, -epoch, -step]
+        if distributed.agreed(*place) != place:
+            raise CheckpointError(f"{path}: the processes found different states there; see that all see one")
+        if (began := state.get("processes", 1)) != distributed.world():
+            log.info(
+                "note: %d processes go on where %d were: from here on rounding and dropout's random numbers "
+                "are others",
+                *(distributed.world(), began),
+            )
         log.info("resumed at epoch %d, step %d", self.progress.epoch, self.progress.step)
 
 

@@ -14,6 +14,7 @@ SETS = {
     "h36m": ("dataset.h36m", "Human3.6M: its archives, their CDF files, h36m.zip, or npz files"),
     "3dhp": ("dataset.mpi_inf_3dhp", "MPI-INF-3DHP, in its own layout"),
     "mocap": ("dataset.mocap", "motion capture: BVH, or ASF and AMC"),
+    "noise": ("dataset.noise", "the errors of a 2D detector, for main.py --keypoint_noise"),
 }
 """Name of each command, the module that offers ``add_arguments`` and ``run`` for it, and what it takes."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 try:
     from common.errors import RunError, UserError
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = DEMO.parent / "ckpt"
 DETECTORS = DEMO / "lib" / "checkpoint"
-PREFERRED = ("cpn", "open", "sample")
-"""Names under ckpt/ whose weights are taken unless others are named, the first that is there."""
-
-CHOSEN = f"; of {', '.join(PREFERRED)} in {CHECKPOINTS.name}/ the first there"
-
 log = logging.getLogger("demo")
 
 
@@ -108,29 +103,18 @@ def _device(args: Namespace):
 
 def _lifter(args: Namespace) -> Lifter:
     from common import checkpoint
+    from demo.lib import lifters
     from demo.lib.pipeline import Lifter
-    from model import HTNet
 
-    name = args.previous_dir
-    if name is None:
-        there = [name for name in PREFERRED if any((CHECKPOINTS / name).glob("*.pth"))]
-        if not there:
-            names = " and no ".join(PREFERRED)
-            raise UserError(
-                f"no lifter: {CHECKPOINTS} holds no {names}; train one, or name one: --previous_dir"
-            )
-        name = there[0]
-    path = checkpoint.find_weights(str(name), CHECKPOINTS)
+    path = lifters.find(args.previous_dir, CHECKPOINTS, args.backend)
     described = checkpoint.describe(path)
-    log.info("lifter: %s%s", described, "" if name == args.previous_dir else CHOSEN)
+    chosen = f"; of {', '.join(lifters.PREFERRED)} in {CHECKPOINTS.name}/ the first there"
+    log.info("lifter: %s%s", described, "" if args.previous_dir else chosen)
     device = _device(args)
-    sizes: dict[str, Any] = checkpoint.network_sizes(checkpoint.read_weights(path))
-    model = HTNet(**sizes)
-    checkpoint.load_weights(model, path)
     return Lifter(
-        model.eval().to(device),
+        lifters.load(path, device, args.backend),
         device,
-        name=described.replace(str(path), f"{path.parent.name}/{path.name}", 1),
+        name=lifters.short_name(path, described),
         window=args.window == "person",
         smooth=args.smooth,
         place=args.focal is not None or args.height_m is not None,
@@ -259,12 +243,9 @@ def _finish(
 ) -> None:
     """Writes what was asked for of one result, and prints its line."""
     from demo.lib.outputs import write
-    from demo.lib.summary import keep_people, report, version, warnings
+    from demo.lib.summary import finish, report
 
-    keep_people(result, most=args.num_person, person=args.person)
-    result.notes["made by"] = version()
-    if warnings(result):
-        result.notes["warnings"] = "; ".join(warnings(result))
+    finish(result, most=args.num_person, person=args.person)
     with stages.timed("write"):
         written = write(
             result,

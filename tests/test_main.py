@@ -388,6 +388,7 @@ def _scored(capsys, text: str) -> dict[str, tuple[float, float]]:
     [
         ["--test_augmentation", "no", "--downsample", "3"],
         ["-a", "Kick, Walk,WalkForward", "--subset", "0.3", "--select", "last"],
+        ["--amp", "bf16", "--accumulate", "3", "--downsample", "5"],
     ],
 )
 def test_the_command_holds_whatever_a_run_was_told(capsys, place, tmp_path, monkeypatch, more):
@@ -700,7 +701,7 @@ def test_every_option_is_read_by_the_calls_that_take_it(place, whole, tmp_path, 
             assert main.main(argv) == 0
         assert not READ_BY[kind] - read, kind
         # What kind of call it is, and what decides on the weights to begin with, which are then read over.
-        both = {"train", "resume", "compare", "seed"}
+        both = {"train", "resume", "compare", "export", "seed"}
         assert not (read & set().union(*READ_BY.values())) - READ_BY[kind] - both, kind
 
 
@@ -803,9 +804,52 @@ def test_a_full_memory_is_one_line(capsys, place, whole, monkeypatch, error):
     monkeypatch.setattr("common.trainer.Trainer.fit", fail)
     monkeypatch.setattr("common.evaluate.evaluate", fail)
     message = refused(capsys, train(place, "memory"), code=1)
-    assert message == "error: the memory is full; try a smaller --batch_size, or another --device\n"
+    advice = "try a smaller --batch_size, a larger --accumulate, or another --device"
+    assert message == f"error: the memory is full; {advice}\n"
     message = refused(capsys, score(place, "whole", *QUICK), code=1)
     assert message == "error: the memory is full; try another --device\n", "scoring takes no --batch_size"
+
+
+def test_a_compiler_that_fails_is_told(capsys, place, monkeypatch):
+    def fail(*_, **__):
+        raise torch._dynamo.exc.TorchDynamoException("no working C++ compiler\nMore lines")
+
+    monkeypatch.setattr("common.trainer.Trainer.fit", fail)
+    message = refused(capsys, train(place, "compiler", "--compile"), code=1)
+    reason = "PyTorch's compiler fails here (no working C++ compiler); leave --compile away"
+    assert message == f"error: --compile: {reason}\n"
+
+
+@pytest.mark.slow
+def test_a_compiled_run_gives_the_figures_and_the_names_of_any_other(place):
+    still = ["--nepoch", "1", "--subset", "0.02", "--lr", "1e-30", "--reload"]
+    histories = []
+    begun = place / "begun.pth"
+    torch.manual_seed(3)
+    torch.save(HTNet(layers=1, channel=24, d_hid=32).state_dict(), begun)
+    for name, more in {"not compiled": [], "compiled": ["--compile"]}.items():
+        assert main.main(train(place, name, *still, "--previous_dir", str(begun), *more)) == 0
+        (record,) = json.loads((place / "ckpt" / name / "history.json").read_text())
+        histories.append(record)
+    assert histories[0]["P1"] == histories[1]["P1"]
+    assert histories[0]["loss"] == pytest.approx(histories[1]["loss"], rel=0.05)  # but for dropout
+    found, began = checkpoint.read(best(place / "ckpt" / "compiled")), checkpoint.read(begun)
+    assert found.keys() == began.keys()
+    assert all(torch.allclose(found[name], value) for name, value in began.items())
+
+
+@pytest.mark.slow
+def test_a_compiler_that_is_not_there_ends_the_run(place):
+    done = subprocess.run(
+        [sys.executable, "main.py", *train(place, "no compiler", "--subset", "0.01", "--compile")],
+        cwd=ROOT,
+        env={**os.environ, "CXX": str(place / "nowhere")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "error: --compile: PyTorch's compiler fails here" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("text", ["CUDA error: an illegal memory access was encountered", "shapes differ"])

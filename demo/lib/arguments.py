@@ -54,6 +54,13 @@ def build_parser() -> argparse.ArgumentParser:
     add = group.add_argument
     add("--previous_dir", metavar="NAME", help="lifter: a name under ckpt/, a folder or a file")
     add(
+        "--backend",
+        choices=("auto", "torch", "onnx"),
+        default="auto",
+        help="what runs the lifter: PyTorch, or ONNX Runtime (CPU) with a file of main.py --export onnx "
+        "(default: what the file's name says)",
+    )
+    add(
         "--window",
         choices=("person", "image"),
         default="person",

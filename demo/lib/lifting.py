@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ STATURE_FACTOR = 1.1
 
 
 def lift_keypoints(
-    model: nn.Module,
+    model: nn.Module | Callable[[np.ndarray], np.ndarray],
     keypoints: np.ndarray,
     image_size: tuple[int, int],
     *,
@@ -33,18 +34,22 @@ def lift_keypoints(
     window: bool = False,
     flip: bool = True,
     batch_size: int = 128,
+    one_thread: bool = True,
 ) -> np.ndarray:
     """Lifts key points of any number of people and frames, each pose on its own.
 
     Args:
-        model: HTNet in evaluation mode, on ``device``.
+        model: HTNet in evaluation mode, on ``device``; or what lifts normalised key points by itself and
+            averages with the mirror image, (B, 17, 2) to (B, 17, 3) float32: see ``onnx_lifter.load_onnx``.
         keypoints: (N, 17, 2) Human3.6M joints, pixels.
         image_size: Width and height of the image, pixels.
-        device: Where to compute.
+        device: Where HTNet computes.
         window: Show the lifter each person in a window of their own (see ``in_window``) and not where, and
             how large, they are in the image.
-        flip: Average with the mirror image, as in evaluation.
+        flip: Average HTNet's poses with those of the mirror image, as in evaluation.
         batch_size: Poses lifted at once.
+        one_thread: Lift in one of PyTorch's threads, and set their number back afterwards. It is the whole
+            program's: not for calls from several threads.
 
     Returns:
         (N, 17, 3) float32 poses in camera space (x right, y down, z away), metres, root at 0.
@@ -60,12 +65,18 @@ def lift_keypoints(
         return np.empty((0, NUM_JOINTS, 3), np.float32)
     points = keypoints.astype(np.float64)
     points = in_window(points) if window else normalize_pixels(points, *image_size)
-    lifted = []
-    with torch.inference_mode(), _one_thread():
-        network_input = torch.from_numpy(points.astype(np.float32)).unsqueeze(1)  # (N, 1, 17, 2)
-        for batch in network_input.split(batch_size):
-            lifted.append(lift(model, batch.to(device), flip=flip).squeeze(1).cpu().numpy())  # (B, 17, 3)
-    return np.concatenate(lifted)
+    run = partial(_run, model, device=device, flip=flip) if isinstance(model, nn.Module) else model
+    network_input = points.astype(np.float32)
+    starts = range(0, len(points), batch_size)
+    with _one_thread() if one_thread else nullcontext():
+        return np.concatenate([run(network_input[start : start + batch_size]) for start in starts])
+
+
+def _run(model: nn.Module, batch: np.ndarray, *, device: torch.device, flip: bool) -> np.ndarray:
+    """Lifts (B, 17, 2) to (B, 17, 3) with HTNet."""
+    with torch.inference_mode():
+        network_input = torch.from_numpy(batch).unsqueeze(1).to(device)  # (B, 1, 17, 2)
+        return lift(model, network_input, flip=flip).squeeze(1).cpu().numpy()  # (B, 17, 3)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -43,20 +43,22 @@ class Lifter:
     """The network and how its poses are treated.
 
     Attributes:
-        model: HTNet in evaluation mode.
-        device: Where it is.
+        model: HTNet in evaluation mode, or what lifts a batch by itself: see ``lifting.lift_keypoints``.
+        device: Where HTNet is.
         name: Which weights these are, for the notes beside saved data.
         window: See each person in a window of their own: ``lifting.in_window``.
+        one_thread: Lift in one of PyTorch's threads: ``lifting.lift_keypoints``.
         smooth: Smooth the poses of videos, and keep the raw ones beside them.
         place: Estimate where people stand in camera space.
         focal: Focal length in pixels for that; None for an assumed one.
         height_m: Stature of the people in metres, which their poses are scaled to; None to leave them.
     """
 
-    model: nn.Module
+    model: nn.Module | Callable[[np.ndarray], np.ndarray]
     device: torch.device
     name: str = "unnamed"
     window: bool = True
+    one_thread: bool = True
     smooth: bool = False
     place: bool = False
     focal: float | None = None
@@ -80,7 +82,7 @@ def from_picture(image: np.ndarray, source: str, detect: Detector, lifter: Lifte
 def from_frames(
     frames: Iterable[np.ndarray],
     source: str,
-    fps: float,
+    fps: float | None,
     detect: Detector,
     lifter: Lifter,
     stages: Stages,
@@ -95,7 +97,7 @@ def from_frames(
     Args:
         frames: (H, W, 3) uint8 RGB frames in order, all of one size.
         source: Name of the video.
-        fps: Frames per second.
+        fps: Frames per second; None where nobody knows: there are no times then, and nothing is smoothed.
         detect: Finds the people of a frame; it may remember the last one.
         lifter: What lifts them.
         stages: Gets the time of each stage.
@@ -149,6 +151,7 @@ def _lifted(result: Result, tracks: list[KeypointTrack], lifter: Lifter, stages:
             result.image_size,
             device=lifter.device,
             window=lifter.window,
+            one_thread=lifter.one_thread,
         )
         ends = np.cumsum([len(track.frames) for track in tracks])[:-1]
         for track, raw in zip(tracks, np.split(poses, ends), strict=True):

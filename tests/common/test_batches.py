@@ -159,3 +159,62 @@ def test_batches_are_copies_and_the_poses_stay_as_they_are(poses):
             tensor.fill_(7)
     np.testing.assert_array_equal(poses.keypoints, keypoints)
     np.testing.assert_array_equal(poses.positions, positions)
+
+
+# Several processes, and augmentation
+
+
+def place(monkeypatch, rank, world):
+    values = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": world}
+    for name, value in {**values, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+
+
+def shifted(batch, generator, rows):
+    """Key points off by chance, and by as much as their row's number."""
+    off = torch.rand(batch.keypoints.shape, generator=generator) + rows[:, None, None, None]
+    return batch._replace(keypoints=batch.keypoints + off)
+
+
+def augmented(poses, **keywords):
+    keywords = {"batch_size": 9, "mirrored": True, "seed": 1, "device": CPU, "augment": shifted} | keywords
+    return Batches(poses, **keywords)
+
+
+@pytest.mark.parametrize("augment", [None, shifted])
+@pytest.mark.parametrize("world", [2, 3])
+def test_the_shares_of_processes_are_the_batches_of_one(poses, monkeypatch, world, augment):
+    batches = augmented(poses, augment=augment)  # 2 x 23 samples: a last batch of one
+    whole = epoch(batches, 1)
+    assert len(whole[-1].keypoints) == 1
+    shares = []
+    for rank in range(world):
+        place(monkeypatch, rank, world)
+        shares.append(epoch(batches, 1))
+    for number, batch in enumerate(whole[:-1]):
+        parts = [share[number] for share in shares]
+        assert same([type(batch)(*map(torch.cat, zip(*parts, strict=True)))], [batch])
+    assert all(same([share[-1]], [whole[-1]]) for share in shares), "nobody is left without a sample"
+    assert same([batches.whole(1, 2)], [whole[2]])
+    assert [batches.size(number) for number in range(len(batches))] == [9] * 5 + [1]
+
+
+def test_an_augmentation_sees_rows_and_all_of_its_chance_comes_from_seed_epoch_and_number(poses):
+    batches = augmented(poses)
+    torch.manual_seed(3)
+    first = epoch(batches, 1)
+    assert same(epoch(augmented(poses), 1, 2), first[2:]), "in the middle as from the start"
+    drawn = set()
+    for seed, number in ((1, 1), (2, 1), (1, 2)):
+        order, batch = (
+            augmented(poses, seed=seed).order(number),
+            epoch(augmented(poses, seed=seed), number)[0],
+        )
+        plain = make(poses, seed=seed, batch_size=9).gather(order[:9])
+        off = (batch.keypoints - plain.keypoints)[:, 0]  # (B, 17, 2)
+        flipped = order[:9] >= N
+        off[flipped] = off[flipped][:, MIRROR] * torch.tensor([-1, 1])  # it came before the mirror
+        rows = (order[:9] % N)[:, None, None]
+        assert torch.all((off > rows - 1e-4) & (off < rows + 1 + 1e-4))
+        drawn.add(round(float((off - rows).sum()), 3))
+    assert len(drawn) == 3

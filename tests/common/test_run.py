@@ -159,15 +159,16 @@ def test_no_run_is_refused_with_the_file_that_was_looked_for(tmp_path, text):
         ({"device": "cuda"}, ["device"]),
         ({"device": "cpu", "workers": 2}, ["workers"]),
         ({"device": "cpu"}, []),
+        ({"amp": "bf16", "compile": True, "accumulate": 2}, ["amp", "accumulate"]),  # it was compiled before
         ({}, []),
     ],
 )
-def test_another_device_or_number_of_threads_is_noted(begun, caplog, given, noted):
+def test_another_way_to_compute_is_noted(begun, caplog, given, noted):
     saved = written(begun)
-    saved["options"] |= {"device": "cpu", "workers": 1}
+    saved["options"] |= {"device": "cpu", "workers": 1, "amp": "off", "compile": True, "accumulate": 1}
     (begun / "options.json").write_text(json.dumps(saved))
     with caplog.at_level(logging.INFO):
-        run.resumed(begun, Namespace(**given), given, FREE | {"workers"})
+        run.resumed(begun, Namespace(**given), given, FREE | given.keys())
     assert caplog.messages == [
         f"note: with another --{name} the run goes on, but rounding differs from here on" for name in noted
     ]

@@ -16,6 +16,7 @@ from torch import nn
 
 from common import checkpoint
 from common.batches import Batches
+from common.device import in_precision
 from common.errors import CheckpointError, RunError
 from common.losses import lifting, mean_joint_distance
 from common.sequences import PoseSet, Sequence
@@ -76,6 +77,7 @@ def build(
     keep="best",
     head=False,
     lifter_schedule=Schedule(),
+    amp="off",
 ) -> Any:
     """A trainer of a new process: same seed, nothing else kept.
 
@@ -93,13 +95,16 @@ def build(
 
     batches = Batches(poses or pose_set(), batch_size=16, mirrored=True, seed=1, device=CPU)
     folder.mkdir(exist_ok=True)
-    parts, loss = {"model": Part(model, lifter_schedule)}, lifting(model)
+    lift = in_precision(model, amp, CPU)
+    parts, loss = {"model": Part(model, lifter_schedule)}, lifting(lift)
     if head:
         parts["refine"] = Part(nn.Linear(3, 3), Schedule())
         loss = lambda batch: mean_joint_distance(  # noqa: E731
             parts["refine"].network(model(batch.keypoints)), batch.target
         )
-    trainer: Any = Trainer(parts, batches, loss, score, folder=folder, keep=keep, checkpoint_minutes=minutes)
+    trainer: Any = Trainer(
+        parts, batches, loss, score, folder=folder, keep=keep, checkpoint_minutes=minutes, amp=amp
+    )
     trainer.lifter = model
     return trainer
 
@@ -413,8 +418,7 @@ def test_no_checkpoint_to_go_on_from_is_told(tmp_path):
         lambda state: {key: value for key, value in state.items() if key != "optimizer"},
         lambda state: state | {"progress": {"epoch": 1, "unknown": 2}},
         lambda state: state | {"optimizer": {"state": {}, "param_groups": []}},
-        lambda state: state | {"random": [1, 2]},
-        lambda state: state | {"random": torch.zeros(3, dtype=torch.uint8)},
+        lambda state: state | {"optimizer": {"state": {}, "param_groups": [{}]}},
         lambda state: [state],
     ],
 )
@@ -423,6 +427,67 @@ def test_a_last_checkpoint_of_another_make_is_refused(tmp_path, unbroken, change
     torch.save(change(last(unbroken)), tmp_path / "a" / "last.pth")
     with pytest.raises(CheckpointError, match=r"last\.pth"):
         trainer.restore()
+
+
+def test_a_checkpoint_of_an_optimizer_that_is_not_fused_goes_on_fused(tmp_path, unbroken):
+    build(tmp_path / "a").fit(1)
+    state = last(tmp_path / "a")
+    assert state["optimizer"]["param_groups"][0]["fused"] is True
+    plain = torch.optim.Adam(nn.Linear(34, 51).parameters(), amsgrad=True).state_dict()
+    state["optimizer"]["param_groups"] = plain["param_groups"]
+    for name in ("scaler", "processes"):  # as before there were any
+        del state[name]
+    torch.save(state, tmp_path / "a" / "last.pth")
+    trainer = resumed(tmp_path / "a")
+    trainer.fit(2)
+    assert trainer.optimizer.param_groups[0]["fused"] is True
+    assert_as_unbroken(tmp_path / "a", unbroken)
+
+
+def test_steps_are_those_of_an_adam_that_is_not_fused(tmp_path):
+    trainer, plain = build(tmp_path / "a"), build(tmp_path / "b")
+    plain.step.optimizer = torch.optim.Adam(plain.lifter.parameters(), amsgrad=True)
+    for each in (trainer, plain):
+        each.fit(2)
+    for name, value in plain.lifter.state_dict().items():
+        torch.testing.assert_close(trainer.lifter.state_dict()[name], value, rtol=0, atol=1e-6)
+
+
+# Parts and precision
+
+
+@pytest.mark.parametrize("parts", [2, 3, 16, 99])
+def test_a_step_in_parts_has_the_gradient_of_the_whole_and_its_loss(tmp_path, parts):
+    whole, pieces = build(tmp_path / "a"), build(tmp_path / "b")
+    pieces.step.accumulate = parts
+    for trainer in (whole, pieces):
+        trainer.lifter.train(False)  # no dropout
+        trainer.loss = trainer.step(next(trainer.batches.epoch(1)))
+    assert float(pieces.loss) == pytest.approx(float(whole.loss), rel=1e-6)
+    assert pieces.lifter.seen == min(parts, 16)
+    for ours, other in zip(pieces.lifter.parameters(), whole.lifter.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, other.grad, rtol=0, atol=1e-6)
+
+
+def test_float16_goes_on_with_the_scale_that_it_had(tmp_path):
+    build(tmp_path / "unbroken", amp="fp16").fit(2)
+
+    def kill(now):
+        if now == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        build(tmp_path / "a", amp="fp16", at_step=kill).fit(2)
+    assert last(tmp_path / "a")["scaler"]["_growth_tracker"] == 4
+    resumed(tmp_path / "a", amp="fp16").fit(2)
+    assert same(last(tmp_path / "a"), last(tmp_path / "unbroken"))
+
+
+@pytest.mark.parametrize(("one", "other"), [("fp16", "off"), ("off", "fp16"), ("bf16", "off")])
+def test_a_run_goes_on_in_another_precision(tmp_path, one, other):
+    build(tmp_path / "a", amp=one).fit(1)
+    resumed(tmp_path / "a", amp=other).fit(2)
+    assert len(history(tmp_path / "a")) == 2
 
 
 # Signals
