@@ -55,13 +55,14 @@ def ratio(work: Callable[[], Any], operations: float, repeats: int) -> dict[str,
 
 
 def inference(amp: str, repeats: int) -> dict[str, float]:
-    """Lifting a batch, without its mirror image."""
+    """Lifting a batch, without its mirror image, of a network as scoring uses it."""
     import torch
 
-    from common.device import in_precision
+    from common.device import LOW_PRECISIONS, in_precision
     from model import HTNet
+    from model.folding import folded
 
-    network = in_precision(HTNet().eval(), amp, torch.device("cpu"))
+    network = in_precision(folded(HTNet(), LOW_PRECISIONS.get(amp)), amp, torch.device("cpu"))
     keypoints = torch.rand(BATCH, 1, 17, 2)
     with torch.inference_mode():
         return ratio(lambda: network(keypoints), POSE * BATCH, repeats)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from common import distributed, metrics
 from common.batches import Arrays
-from common.device import in_precision
+from common.device import LOW_PRECISIONS, in_precision
 from common.errors import RunError
 from common.flip import lift
 from common.losses import refine
@@ -112,7 +112,7 @@ def predict(
     for network in (lifter, head):
         if network is not None:
             network.eval()
-    lifter = in_precision(folded(lifter), amp, device)
+    lifter = in_precision(folded(lifter, LOW_PRECISIONS.get(amp)), amp, device)
     head = None if head is None else in_precision(head, amp, device)
     size = batch_size or (GPU_BATCH if device.type == "cuda" else BATCH)
     # Processes share whole batches: a pose is computed beside the same others, to the same last bit.

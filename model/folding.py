@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import copy
 
+import torch
 from torch import nn
 
 
-def folded(network: nn.Module) -> nn.Module:
+def folded(network: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
     """A copy of a network for inference, in evaluation mode and without gradients.
 
     The graph convolutions' adjacency is formed and the convolutions' weights are laid out once, not for
     every batch. The copy does not follow when the network's weights change, and is not meant to be saved or
     trained.
+
+    Args:
+        network: The network.
+        dtype: Keep the weights of the products in this precision, for a copy that is only called under
+            autocast to it; None leaves them as they are.
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
     for module in network.modules():
         if callable(fold := getattr(module, "fold", None)):
-            fold()
+            fold(dtype)
     return network

@@ -39,16 +39,18 @@ class ModulatedGraphConv(nn.Module):
         nn.init.xavier_uniform_(self.M, gain=1.414)
         nn.init.uniform_(self.bias, -(out_channels**-0.5), out_channels**-0.5)
 
-    def fold(self) -> None:
+    def fold(self, dtype: torch.dtype | None) -> None:
         """Forms the graph once for all: see ``model.folding``."""
         self.folded = [part.detach() for part in self._graph()]
+        self.W.data = self.W.data.to(dtype or self.W.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps joint features (B, J, in) to (B, J, out)."""
         own, others = self._graph() if self.folded is None else self.folded
-        itself = torch.addcmul(self.bias, linear(x, self.W[0].t()), own)  # (B, J, out)
-        neighbours = linear(x, self.W[1].t()) * self.M  # (B, J, out)
-        return itself + torch.matmul(others, neighbours)
+        itself, neighbours = (linear(x, weight.t()) for weight in self.W)  # 2 x (B, J, out)
+        neighbours = neighbours * self.M.to(neighbours.dtype)
+        # The sum stays in float32, whatever the products are in: in bfloat16 it cost 0.2 mm of P1.
+        return torch.addcmul(self.bias, itself, own) + torch.matmul(others, neighbours)
 
     def _graph(self) -> tuple[Tensor, Tensor]:
         """What each joint gets of itself, (J, out), and of its neighbours, (J, J)."""

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from common.skeleton import LEFT_ARM, LEFT_LEG, NUM_JOINTS, RIGHT_ARM, RIGHT_LEG
 from model.graph import ModulatedGraphConv
-from model.layers import Attention, DropPath, JoinedConv, Mlp, in_float32
-from model.linear import Linear
+from model.layers import Attention, DropPath, JoinedConv, Mlp
+from model.linear import in_float32
 
 LIMBS = (RIGHT_LEG, LEFT_LEG, LEFT_ARM, RIGHT_ARM)
 GCN_HIDDEN = 384
@@ -184,9 +184,9 @@ class HTNet(nn.Module):
         if layers < 1 or d_hid < 1:
             raise ValueError(f"layers and d_hid must be at least 1, got layers={layers}, d_hid={d_hid}")
         self.pos_embed = nn.Parameter(torch.zeros(1, NUM_JOINTS, channel))
-        self.patch_embed = Linear(2, channel)
+        self.patch_embed = nn.Linear(2, channel)
         self.Hiremixer = Mixer(layers, channel, d_hid, dropout, torch.linspace(*drop_path, layers))
-        self.fcn = Linear(channel, 3)
+        self.fcn = nn.Linear(channel, 3)
 
     def forward(self, keypoints: Tensor) -> Tensor:
         """Lifts key points, each frame on its own.

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.linear import Linear, linear, linear_gelu
-
-
-def in_float32(device_type: str) -> AbstractContextManager[object]:
-    """Switches autocast off within its block; where it is off, as in an exported program, nothing happens."""
-    if not torch.is_autocast_enabled(device_type):
-        return nullcontext()
-    return torch.autocast(device_type, enabled=False)
+from model.linear import Linear, in_float32, linear, linear_gelu
 
 
 def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
@@ -128,8 +119,9 @@ class JoinedConv(nn.Conv1d):
         super().__init__(channels, channels, kernel, stride=kernel)
         self.folded: Tensor | None = None
 
-    def fold(self) -> None:
+    def fold(self, dtype: torch.dtype | None) -> None:
         """Lays the weight out once for all: see ``model.folding``."""
+        self.to(dtype)
         self.folded = self._laid_out().detach()
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ bfloat16, and on other devices, PyTorch's own choice is the right one.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 
 import torch
@@ -21,8 +22,19 @@ ONEDNN_FROM = 1_000_000
 class Linear(nn.Linear):
     """``nn.Linear`` by ``linear``."""
 
+    def fold(self, dtype: torch.dtype | None) -> None:
+        """Keeps the weights in the precision of the products: see ``model.folding``."""
+        self.to(dtype)
+
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)
+
+
+def in_float32(device_type: str) -> AbstractContextManager[object]:
+    """Switches autocast off within its block; where it is off, as in an exported program, nothing happens."""
+    if not torch.is_autocast_enabled(device_type):
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -130,7 +130,7 @@ def test_joined_conv_is_the_convolution(kernel: int) -> None:
     tokens = torch.randn(5, 4 * kernel, 24)
     expected = conv(tokens.transpose(1, 2)).transpose(1, 2)
     torch.testing.assert_close(joined(tokens), expected)
-    joined.fold()
+    joined.fold(None)
     torch.testing.assert_close(joined(tokens), expected)
 
 
@@ -173,7 +173,11 @@ def test_bfloat16_stays_close(filled: HTNet) -> None:
         exact = filled(keypoints)
         with torch.autocast("cpu", torch.bfloat16):
             found = filled(keypoints)
-    assert 0 < (found - exact).abs().mean() < 0.005 * exact.abs().mean()
+            ready = folded(filled, torch.bfloat16)(keypoints)
+    for poses in (found, ready):
+        assert poses.dtype == torch.float32
+        assert 0 < (poses - exact).abs().mean() < 0.005 * exact.abs().mean()
+    assert all(value.dtype == torch.float32 for value in filled.parameters())
 
 
 def test_graph_convolution_agrees_with_its_formula() -> None:
