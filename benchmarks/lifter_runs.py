@@ -23,7 +23,7 @@ from common.evaluate import Evaluation, evaluate
 from common.files import write_json
 from common.h36m import DATASETS
 from common.sequences import PoseSet, thinned
-from common.step import Part, Schedule
+from common.step import Part, Schedule, called
 from common.trainer import Trainer
 from model.refine import RefineHead
 
@@ -72,6 +72,7 @@ def train_row(
     root: Path,
     out: Path,
     device: torch.device,
+    amp: str = "off",
     cache_dir: Path | None = None,
 ) -> None:
     """Trains a row and writes its record, unless the record is there; goes on where it was broken off.
@@ -87,6 +88,7 @@ def train_row(
         root: Folder of the npz files.
         out: The record to write, JSON.
         device: Where to compute.
+        amp: Precision of training: see ``common.device.in_precision``. Scores are computed in float32.
         cache_dir: Folder for the converted data; None as in ``common.cache.load``.
 
     Raises:
@@ -101,6 +103,7 @@ def train_row(
         "keypoints": keypoints,
         "samples": epoch_samples(samples, batch_size) * EPOCHS,
         "batch_size": batch_size,
+        "amp": amp,
         "data": cache.fingerprint(DATASET, root, keypoints),
     }
     folder = out.with_suffix(".run")
@@ -130,11 +133,13 @@ def _fit(
     torch.manual_seed(options["seed"])
     lifter = row.build().to(device)
     head = RefineHead().to(device) if row.refine else None
-    parts = {"model": Part(lifter, Schedule())}
-    loss = losses.lifting(lifter)
+    lift = called(lifter, device, amp=options["amp"])
+    parts = {"model": Part(lifter, Schedule(), lift)}
+    loss = losses.lifting(lift)
     if head is not None:
-        parts["refine"] = Part(head, Schedule(REFINE_RATE))
-        loss = losses.refining(lifter, head, frozen=False)
+        refine = called(head, device, amp=options["amp"])
+        parts["refine"] = Part(head, Schedule(REFINE_RATE), refine)
+        loss = losses.refining(lift, refine, frozen=False)
     train_set, test_set = poses.subjects(DATASET.train), poses.subjects(DATASET.test)
     batches = BudgetBatches(
         train_set,
@@ -146,7 +151,9 @@ def _fit(
     )
     few = thinned(test_set, downsample=CURVE_FRAMES)
     score = _Curve(partial(evaluate, lifter, few, device=device, head=head))
-    trainer = Trainer(parts, batches, loss, score, folder=folder, keep="last", checkpoint_minutes=2)
+    trainer = Trainer(
+        parts, batches, loss, score, folder=folder, keep="last", checkpoint_minutes=2, amp=options["amp"]
+    )
     if resume:
         trainer.restore()
     score.restart()
@@ -198,6 +205,6 @@ def _errors(found: Evaluation) -> dict[str, Any]:
 
 def _command(options: dict[str, Any], out: Path) -> str:
     command = ["python", "-m", "benchmarks.lifters"]
-    for name in ("row", "seed", "keypoints", "samples", "batch_size"):
+    for name in ("row", "seed", "keypoints", "samples", "batch_size", "amp"):
         command += [f"--{name}", str(options[name])]
     return shlex.join([*command, "--root_path", "DIR", "--out", out.name])

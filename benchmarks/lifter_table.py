@@ -17,8 +17,9 @@ from common.summary import PDOF_GROUPS
 END = PDOF_GROUPS[-1]
 CLAIM = 18.7
 """Percent by which HTNet's error on the end joints is below Modulated GCN's (HTNet, section 1)."""
-SAME = ("samples", "batch_size", "data", "training_poses", "test_poses")
+SAME = ("samples", "batch_size", "amp", "data", "training_poses", "test_poses")
 """What the records of a table must have in common, for each source of key points."""
+PRECISIONS = {"off": "float32", "bf16": "bfloat16"}
 FIGURES = (
     "seed",
     "samples",
@@ -64,8 +65,12 @@ def _read(path: Path) -> Record:
         figures = [record[name] for name in FIGURES] + [record["per_pdof"][group] for group in PDOF_GROUPS]
         if not {"keypoints", "data", "seconds_lack_what_a_stop_cost"} <= record.keys():
             raise LookupError("keypoints, data, seconds_lack_what_a_stop_cost")
-        if record["row"] not in ROWS or not all(map(math.isfinite, figures)):
-            raise ValueError("an unknown row, or a figure that is not finite")
+        if (
+            record["row"] not in ROWS
+            or record["amp"] not in PRECISIONS
+            or not all(map(math.isfinite, figures))
+        ):
+            raise ValueError("an unknown row or precision, or a figure that is not finite")
         return record
     except (ValueError, TypeError, LookupError) as error:
         raise UserError(
@@ -83,7 +88,8 @@ def table(records: list[Record]) -> str:
         lines = [head, ["---"] + ["---:"] * (len(head) - 1)]
         lines += [[ROWS[name].title, *_cells(own)] for name, own in rows.items()]
         parts += [
-            f"`-k {source}`: {some['samples']:,} samples each, in steps of {some['batch_size']}; "
+            f"`-k {source}`: {some['samples']:,} samples each, in steps of {some['batch_size']}, "
+            f"products in {PRECISIONS[some['amp']]}; "
             f"{some['training_poses']:,} poses to train on, {some['test_poses']:,} to score; errors in mm:\n",
             *(f"| {' | '.join(line)} |" for line in lines),
             "",

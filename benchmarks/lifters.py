@@ -71,6 +71,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="where (auto)"
     )
     parser.add_argument(
+        "--amp", default="off", choices=("off", "bf16"), help="train in bfloat16; scores are in float32 (off)"
+    )
+    parser.add_argument(
         "--workers", type=int, default=0, metavar="N", help="CPU threads (0: as PyTorch finds right)"
     )
     return parser
@@ -126,6 +129,7 @@ def _train(args: argparse.Namespace) -> int:
                 root=args.root_path,
                 out=out,
                 device=device,
+                amp=args.amp,
                 cache_dir=args.cache_dir,
             )
         except RunError as error:

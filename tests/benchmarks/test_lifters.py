@@ -271,8 +271,9 @@ class Removed:
 def record(row: str, seed: int, p1: float, end: float, keypoints: str = "gt", **more) -> dict:
     per_pdof = dict(zip(PDOF_GROUPS, (10.0, 20.0, 30.0, end), strict=True))
     return {
-        "row": row, "seed": seed, "keypoints": keypoints, "samples": 512_000, "batch_size": 512, "data": "d",
-        "training_poses": 5000, "test_poses": 1000, "parameters": 1234567, "P1": p1, "P2": p1 / 2,
+        "row": row, "seed": seed, "keypoints": keypoints, "samples": 512_000, "batch_size": 512,
+        "amp": "off", "data": "d", "training_poses": 5000, "test_poses": 1000, "parameters": 1234567,
+        "P1": p1, "P2": p1 / 2,
         "per_pdof": per_pdof, "seconds": 120.0, "seconds_lack_what_a_stop_cost": False, **more,
     }  # fmt: skip
 
