@@ -117,4 +117,5 @@ def _is_next(sequence: Sequence, row: int) -> bool:
         and sequence.first_frame >= 0 < sequence.step
         and _are_numbers(sequence.intrinsics, 4)
         and _are_numbers(sequence.image_size, 2)
+        and (sequence.orientation is None or _are_numbers(sequence.orientation, 4))
     )
