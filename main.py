@@ -115,4 +115,4 @@ def _prepare(args: Namespace, argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    distributed.leave(main())

@@ -7,12 +7,14 @@ and never waits for a GPU; gradients on GPUs go by NCCL.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from common.errors import RunError, UserError
 
@@ -80,6 +82,20 @@ def group(device: torch.device) -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN)
         raise
     dist.destroy_process_group()
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the program with an exit code.
+
+    One of several processes does it at once: threads that still wait for the others could abort it
+    while Python takes itself apart, with a code that says something else.
+    """
+    if world() == 1:
+        sys.exit(code)
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 def joined() -> bool:

@@ -1,0 +1,26 @@
+"""From pictures and key points to 3D poses: ``estimate`` and ``lift``; docs/api.md has examples.
+
+What is named here is loaded when it is first used, so that importing this package is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from demo.api import Estimator, Lifter, estimate, lift
+    from demo.lib.person import Person
+    from demo.lib.result import Result, Track
+
+__all__ = ["Estimator", "Lifter", "Person", "Result", "Track", "estimate", "lift"]
+
+# Python's own advice to libraries: without it, warnings are printed in programs that set up no logging.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("demo.api"), name)

@@ -186,3 +186,4 @@ def run(folder: Path) -> None:
 
 if __name__ == "__main__":
     run(Path(sys.argv[1]))
+    distributed.leave(0)

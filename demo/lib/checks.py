@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from demo.lib.inputs import MAX_SIDE, InputError
 MAX_JSON = 128 * 2**20
 MAX_COORDINATE = 10 * MAX_SIDE
 """Joints may lie outside the picture, but not anywhere."""
+CORNER = 2
+"""Key points that all lie within so many pixels of the corner are no pixels: they are normalised."""
 
 
 def load_json(path: Path) -> Any:
@@ -48,19 +51,41 @@ def image_size(path: Path, given: tuple[int, int] | None, stored: Any = None) ->
             f"{path}: the size of the image is not in it, and the pose depends on it: "
             "give it in pixels, --image_size WIDTH HEIGHT"
         )
-    sizes = [_valid_size(path, size) for size in (given, stored) if size is not None]
+    where = f"{path}: image_size"
+    sizes = [valid_size(where, size) for size in (given, stored) if size is not None]
     if sizes[0] != sizes[-1]:
-        raise InputError(f"{path}: image_size: the file says {sizes[-1]}, the command line {sizes[0]}")
+        raise InputError(f"{where}: the file says {sizes[-1]}, the command line {sizes[0]}")
     return sizes[0]
 
 
-def _valid_size(path: Path, size: Any) -> tuple[int, int]:
+def valid_size(where: str, size: Any) -> tuple[int, int]:
+    """Width and height of an image, in whole pixels."""
     sides = np.asarray(size)
     valid = sides.shape == (2,) and sides.dtype.kind in "iuf"
     if not valid or not all(1 <= side <= MAX_SIDE and side == int(side) for side in sides.tolist()):
         expected = f"width and height, whole pixels from 1 to {MAX_SIDE:,}"
-        raise InputError(f"{path}: image_size: expected {expected}, found {short(size)}")
+        raise InputError(f"{where}: expected {expected}, found {short(size)}")
     return int(sides[0]), int(sides[1])
+
+
+def finite(where: str, points: np.ndarray, axes: str = "") -> None:
+    """Refuses poses (..., J, C) with NaN, infinity or what cannot be pixels; it names the first."""
+    bad = ~(np.abs(points) <= MAX_COORDINATE).all(axis=(-2, -1))
+    if bad.any():
+        first = ", ".join(map(str, np.argwhere(bad)[0]))
+        expected = f"finite numbers of at most {MAX_COORDINATE:,}"
+        where = f"{where}[{first}]{axes}" if first else where
+        raise InputError(f"{where}: expected {expected}; where nobody is, set all to 0")
+
+
+def pixels(where: str, poses: Iterable[np.ndarray], size: tuple[int, int]) -> None:
+    """Refuses key points that all lie in the image's corner, as normalised ones do."""
+    far = max((float(np.abs(pose).max()) for pose in poses if pose.size), default=np.inf)
+    if far <= CORNER < max(size):
+        raise InputError(
+            f"{where}: expected pixels of a {' x '.join(map(str, size))} image, found none beyond {CORNER}: "
+            "key points that were normalised must be scaled back first"
+        )
 
 
 def at_most(what: str, count: int, limit: int) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 import torch
 
@@ -35,13 +36,15 @@ def choose(name: str, folder: Path) -> tuple[str, str]:
     return "blazepose", f"2D pose: {NAMES['blazepose']}; {folder} has no {' and no '.join(missing)}"
 
 
-def load(name: str, folder: Path, device: torch.device) -> Detector:
+def load(name: str, folder: Path, device: torch.device, *, quiet: bool = True) -> Detector:
     """Loads "blazepose" or "hrnet".
 
     Args:
         name: Which one.
         folder: Folder of weights.
         device: Where the published pair computes; BlazePose always uses the CPU.
+        quiet: Drop the line that LiteRT prints about itself. For that, standard error is the whole program's
+            shortly sent elsewhere: not for calls from several threads.
 
     Raises:
         CheckpointError: Its weights are missing or damaged; the message says how to get them.
@@ -53,10 +56,41 @@ def load(name: str, folder: Path, device: torch.device) -> Detector:
     from demo.lib.blazepose import BlazePose
 
     try:
-        with _quiet():
+        with _quiet() if quiet else nullcontext():
             return BlazePose(folder)
     except ImportError as error:
         raise CheckpointError(f"BlazePose needs LiteRT ({error}): pip install ai-edge-litert") from None
+
+
+class Pool:
+    """Detectors for calls at the same time: one that remembers the last frame serves one call at a time.
+
+    Args:
+        load: Gives a detector. If it has a method ``reset``, and so a memory, more are loaded when calls come
+            at the same time, and kept for later ones; otherwise all calls share it.
+    """
+
+    def __init__(self, load: Callable[[], Detector]) -> None:
+        self._load, first = load, load()
+        self._shared = None if hasattr(first, "reset") else first
+        self._idle: SimpleQueue[Detector] = SimpleQueue()
+        self._idle.put(first)
+
+    @contextmanager
+    def one(self) -> Iterator[Detector]:
+        """Lends a detector that remembers nobody."""
+        if self._shared is not None:
+            yield self._shared
+            return
+        try:
+            detector = self._idle.get_nowait()
+        except Empty:
+            detector = self._load()
+        try:
+            detector.reset()  # type: ignore[attr-defined]
+            yield detector
+        finally:
+            self._idle.put(detector)
 
 
 @contextmanager

@@ -16,8 +16,8 @@ import numpy as np
 from common.draw import FLOOR_CELL, FLOOR_COLOUR, PANEL_COLOUR, TRUNK_COLOUR, bone_colour
 from common.files import write_bytes
 from common.skeleton import BONES, JOINT_NAMES, LEFT, RIGHT
-from demo.lib.result import Result
-from demo.lib.stage import LOW_SCORE, Standing, View, set_stage
+from demo.lib.result import LOW_SCORE, Result
+from demo.lib.stage import Standing, View, set_stage
 
 LONGEST = 1920
 """Longest side of the input's half of a picture, pixels, unless the caller says otherwise."""

@@ -141,7 +141,7 @@ def save_csv(result: Result, path: str | os.PathLike[str]) -> None:
         file.write(",".join(["person", "frame", "time_s", "interpolated", "joint", *columns]) + "\n")
         for track in result.tracks:
             table = np.concatenate([_cells(track, field) for field in fields], axis=-1)  # (T, 17, columns)
-            times = _times(track, result)
+            times = result.times(track)
             for row, frame in enumerate(track.frames):
                 time = "" if times is None else f"{times[row]:.6f}"
                 start = f"{track.id},{frame},{time},{int(track.interpolated[row])}"
@@ -160,16 +160,9 @@ def _cells(track: Track, field: Field) -> np.ndarray:
     return np.broadcast_to(array, shape)
 
 
-def _times(track: Track, result: Result) -> np.ndarray | None:
-    """(T,) seconds; a picture's only frame is at 0. None where the rate of frames is not known."""
-    if result.fps is None and result.frame_count > 1:
-        return None
-    return track.frames / (result.fps or 1.0)
-
-
 def _arrays(track: Track, result: Result) -> dict[str, np.ndarray]:
     """A person's arrays by their names in files; those that were not asked for are left out."""
-    times = _times(track, result)
+    times = result.times(track)
     arrays = {} if times is None else {"times": times}
     for field in FIELDS:
         value = getattr(track, field.attribute)

@@ -27,6 +27,8 @@ BODY_25 = (
     "right_hip right_knee right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear "
     "left_big_toe left_small_toe left_heel right_big_toe right_small_toe right_heel"
 ).split()
+FORMATS = {"h36m17": 17, "coco17": 17, "body25": len(BODY_25)}
+"""Number of key points in each order that ``to_h36m`` knows."""
 _COCO_IN_BODY_25 = [BODY_25.index(name) for name in COCO_NAMES]
 
 MAX_NPZ = 2**30
@@ -36,8 +38,6 @@ MAX_FPS = 10_000
 SPARSE = 10
 """Integer image IDs that span more than so many times their number do not number the frames of a video: as
 where IDs are text, the images are unrelated pictures."""
-CORNER = 2
-"""Key points that all lie within so many pixels of the corner are no pixels: they are normalised."""
 LISTED = 20
 """Images that a note names, at most."""
 
@@ -107,14 +107,34 @@ def read_keypoints(
         result = _from_npz(path, image_size)
     else:
         raise InputError(f"{path}: expected key points as .json, as .npz or as a folder of OpenPose's files")
-    far = max((float(np.abs(track.keypoints).max()) for track in result.tracks), default=np.inf)
-    if far <= CORNER < max(result.image_size):
-        size = " x ".join(map(str, result.image_size))
-        raise InputError(
-            f"{path}: expected pixels of a {size} image, found none beyond {CORNER}: "
-            "key points that were normalised must be scaled back first"
-        )
+    checks.pixels(str(path), (track.keypoints for track in result.tracks), result.image_size)
     return result if result.fps else replace(result, fps=fps)
+
+
+def assumed_scores(points: np.ndarray) -> np.ndarray:
+    """(..., J) scores of key points (..., J, 2) that came without: 0 for those at exactly (0, 0), else 1."""
+    # The corner itself, exactly, is how detectors write "not found".
+    return (points != 0).any(axis=-1).astype(float)
+
+
+def to_h36m(points: np.ndarray, scores: np.ndarray, layout: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Human3.6M's joints from key points in another order, with those that are missing put beside others.
+
+    Args:
+        points: (..., J, 2) pixels.
+        scores: (..., J) confidence of each, 0 to 1; 0 for those that are missing (see ``fill_missing``).
+        layout: Which key points they are, a name of ``FORMATS``.
+
+    Returns:
+        (..., 17, 2) float32 joints, the same pixels, (..., 17) float32 scores, and (...,) bool: False where
+        too few were found to lift; the joints there mean nothing.
+    """
+    if layout == "body25":
+        points, scores, layout = points[..., _COCO_IN_BODY_25, :], scores[..., _COCO_IN_BODY_25], "coco17"
+    joints, liftable = fill_missing(points, scores, LAYOUTS[layout])
+    if layout == "coco17":
+        joints, scores = coco_to_h36m(joints, scores)
+    return joints.astype(np.float32), scores.astype(np.float32), liftable
 
 
 # COCO results
@@ -229,14 +249,15 @@ def _from_npz(path: Path, image_size: tuple[int, int] | None) -> KeypointInput:
 
     # P people: (P, F, 17, 2 or 3)
     scored = points.shape[-1] == 3
-    # The corner itself, exactly, is how detectors write "not found".
-    scores = points[..., 2].clip(0, 1) if scored else (points != 0).any(axis=-1).astype(float)
-    keypoints, there = fill_missing(points[..., :2], scores, LAYOUTS[layout])
+    scores = points[..., 2].clip(0, 1) if scored else assumed_scores(points)
+    joints, sure, there = to_h36m(points[..., :2], scores, layout)
     tracks = []
     for person in np.flatnonzero(there.any(axis=1)):
         frames = np.flatnonzero(there[person])
-        joints, sure = keypoints[person, frames], scores[person, frames]
-        tracks.append(_track(int(person) + 1, frames, joints, sure, np.zeros(len(frames), bool), layout))
+        unfilled = np.zeros(len(frames), bool)
+        tracks.append(
+            KeypointTrack(int(person) + 1, frames, joints[person, frames], sure[person, frames], unfilled)
+        )
     notes = [] if scored else ["it holds no scores: 1 is assumed"]
     notes += _left_out(int(np.sum(~there & (scores > 0).any(axis=-1))))
     return KeypointInput(str(path), size, there.shape[1], fps, tracks, notes)
@@ -254,12 +275,7 @@ def _npz_points(path: Path, points: Any) -> np.ndarray:
     people, frames = points.shape[:2]
     checks.at_most(f"{where}: frames", frames, MAX_FRAMES)
     checks.at_most(f"{where}: people in all frames", people * frames, MAX_PEOPLE)
-    bad = ~(np.abs(points) <= checks.MAX_COORDINATE).all(axis=(2, 3))
-    if bad.any():
-        person, frame = np.argwhere(bad)[0]
-        expected = f"finite numbers of at most {checks.MAX_COORDINATE:,}"
-        hint = "where nobody is, set all to 0"
-        raise InputError(f"{where}[{person}, {frame}] (person, frame): expected {expected}; {hint}")
+    checks.finite(where, points, " (person, frame)")
     return points.astype(np.float64)
 
 
@@ -293,7 +309,7 @@ def _followed(
     """People without IDs, followed from frame to frame as those of the demo's own detectors are."""
     liftable = [[person for person in people if person] for people in frames]
     tracks = [
-        _track(each.identity, each.frames, each.keypoints, each.scores, each.interpolated, "coco17")
+        _track(each.identity, each.frames, each.keypoints, each.scores, each.interpolated)
         for each in follow(liftable)
     ]
     notes += _left_out(sum(map(len, frames)) - sum(map(len, liftable)))
@@ -308,7 +324,7 @@ def _apart(
     tracks = []
     for number, (frame, person) in enumerate(liftable, 1):
         joints, sure = person.keypoints[None], person.scores[None]  # (1, 17, 2), (1, 17)
-        tracks.append(_track(number, np.array([frame]), joints, sure, np.zeros(1, bool), "coco17"))
+        tracks.append(_track(number, np.array([frame]), joints, sure, np.zeros(1, bool)))
     notes += _left_out(sum(map(len, frames)) - len(liftable))
     return KeypointInput(str(path), size, len(frames), None, tracks, notes)
 
@@ -318,10 +334,9 @@ def _left_out(count: int) -> list[str]:
 
 
 def _track(
-    number: int, frames: np.ndarray, joints: np.ndarray, scores: np.ndarray, gaps: np.ndarray, layout: str
+    number: int, frames: np.ndarray, points: np.ndarray, found: np.ndarray, gaps: np.ndarray
 ) -> KeypointTrack:
-    if layout == "coco17":
-        joints, scores = coco_to_h36m(joints, scores)
+    joints, scores = coco_to_h36m(points, found)
     return KeypointTrack(number, frames, joints.astype(np.float32), scores.astype(np.float32), gaps)
 
 

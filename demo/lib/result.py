@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
+
+LOW_SCORE = 0.3
+"""Joints that the detector is less sure of than this are drawn faint, and count as hardly seen."""
 
 
 @dataclass
@@ -24,14 +28,14 @@ class Track:
     """
 
     id: int
-    frames: np.ndarray
-    keypoints: np.ndarray
-    scores: np.ndarray
-    interpolated: np.ndarray
-    poses: np.ndarray
-    upright: np.ndarray
-    raw_poses: np.ndarray | None = None
-    root: np.ndarray | None = None
+    frames: npt.NDArray[np.int_]
+    keypoints: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    interpolated: npt.NDArray[np.bool_]
+    poses: npt.NDArray[np.float32]
+    upright: npt.NDArray[np.float32]
+    raw_poses: npt.NDArray[np.float32] | None = None
+    root: npt.NDArray[np.float32] | None = None
 
 
 @dataclass
@@ -42,7 +46,7 @@ class Result:
         source: Name of the file, or of the webcam.
         image_size: Width and height, pixels.
         frame_count: Frames of the input, 1 for a picture.
-        fps: Frames per second; None for a picture.
+        fps: Frames per second; None for a picture, or where it is not known.
         tracks: The people; empty where there are none.
         notes: Facts that must go with the data: lifter, detector, warnings; name -> text.
     """
@@ -53,3 +57,12 @@ class Result:
     fps: float | None
     tracks: list[Track] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
+
+    def times(self, track: Track) -> npt.NDArray[np.float64] | None:
+        """(T,) seconds of a track's frames from the first of the input; None where nobody knows the rate.
+
+        A picture's only frame is at 0.
+        """
+        if self.fps is None and self.frame_count > 1:
+            return None
+        return track.frames / (self.fps or 1.0)

@@ -15,9 +15,6 @@ CAUTION = "Upright view: a display rotation, not a measurement."
 SIDE_BY_SIDE = "People stand side by side, not where they stood."
 ESTIMATED = "Where people stand is an estimate."
 
-LOW_SCORE = 0.3
-"""Joints that the detector is less sure of than this are drawn faint."""
-
 _GAP = 0.2  # metres between neighbours
 _ROW = 4  # people side by side in one row; more stand in several
 _DEEP = 3.0  # metres: a deeper stage is seen from higher up, so that nobody hides behind another

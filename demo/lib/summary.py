@@ -6,8 +6,7 @@ import numpy as np
 
 from demo.lib.inputs import InputError
 from demo.lib.pipeline import Stages
-from demo.lib.result import Result
-from demo.lib.stage import LOW_SCORE
+from demo.lib.result import LOW_SCORE, Result
 
 SMALL_PERSON = 60
 """Height in pixels below which key points are too coarse to be lifted well."""
@@ -36,6 +35,14 @@ def keep_people(result: Result, *, most: int | None = None, person: int | None =
         result.notes.pop(f"size of person {number}", None)
     if removed:
         result.notes["people kept"] = f"{len(result.tracks)} of {len(found)}, as asked for"
+
+
+def finish(result: Result, *, most: int | None = None, person: int | None = None) -> None:
+    """Leaves out people (see ``keep_people``) and notes what must go with the data."""
+    keep_people(result, most=most, person=person)
+    result.notes["made by"] = version()
+    if found := warnings(result):
+        result.notes["warnings"] = "; ".join(found)
 
 
 def report(result: Result, stages: Stages) -> str:

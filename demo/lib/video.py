@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ FPS_RANGE = (0.5, 480.0)
 FALLBACK_FPS = 30.0
 MISSING_SHARE = 0.05
 """Containers only estimate their number of frames; a video that lacks more than this share was cut."""
+_SILENCE = threading.Lock()
+"""The level of OpenCV's log is the whole program's: of two who set it, one would set back the other's."""
 
 
 class Video:
@@ -154,8 +157,9 @@ def _silent() -> Iterator[None]:
 
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     log = cv2.utils.logging
-    level = log.setLogLevel(log.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        log.setLogLevel(level)
+    with _SILENCE:
+        level = log.setLogLevel(log.LOG_LEVEL_SILENT)
+        try:
+            yield
+        finally:
+            log.setLogLevel(level)

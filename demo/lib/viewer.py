@@ -20,8 +20,8 @@ import numpy as np
 from common.draw import FLOOR_CELL, LEFT_COLOUR, RIGHT_COLOUR, TRUNK_COLOUR
 from common.files import write_bytes
 from common.skeleton import BONES, JOINT_NAMES, LEFT, NUM_JOINTS, PARENTS, RIGHT
-from demo.lib.result import Result, Track
-from demo.lib.stage import LOW_SCORE, Stage, set_stage
+from demo.lib.result import LOW_SCORE, Result, Track
+from demo.lib.stage import Stage, set_stage
 
 TEMPLATE = Path(__file__).with_name("viewer.html")
 
