@@ -211,7 +211,7 @@ def test_weights_are_a_name_a_path_or_a_network(lifter, model, weights, monkeypa
     (weights.parents[1] / "sample").symlink_to(weights.parent)
     np.testing.assert_array_equal(lift(GOOD, SIZE, format="coco17", device="cpu"), expected)
     (weights.parents[1] / "sample").unlink()
-    with pytest.raises(UserError, match="no cpn and no open and no sample"):
+    with pytest.raises(UserError, match="no open and no cpn and no sample"):
         lift(GOOD, SIZE)
     with pytest.raises(CheckpointError, match=r"^weights larger: no file or folder.*holds small"):
         Lifter("larger")
