@@ -9,7 +9,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from common import distributed
-from common.arguments import FREE_ON_RESUME, given, parse
+from common.arguments import FREE_ON_RESUME, contradiction, given, parse
 from common.errors import UserError
 
 
@@ -108,6 +108,8 @@ def _prepare(args: Namespace, argv: list[str]) -> None:
 
         folder = Path(args.checkpoint_dir) / args.name
         vars(args).update(vars(run.resumed(folder, args, given(argv), FREE_ON_RESUME)))
+        if wrong := contradiction(args):
+            raise UserError(wrong)
     source = dataset(args)
     args.keypoints = args.keypoints or source.keypoints
     # Before the imports of PyTorch: files that are missing are told at once.

@@ -185,12 +185,13 @@ def build_parser(*, defaults: bool = True) -> argparse.ArgumentParser:
     group = parser.add_argument_group("samples made up in training")
     add(
         group, "--train_with", metavar="NAMES",
-        help="other data sets to train on too, with commas, each from where it belongs",
+        help="other data sets to train on too, with commas, each from where it belongs, all its actions",
     )  # fmt: skip
     add(
         group, "--virtual_cameras", nargs="?", const="default", metavar="RANGES",
         help="see every pose from a new camera at each step, upright or not, near or far; ranges other than "
-        "the default as pitch=-14:26,roll=-7:7 (also yaw, focal_length, distance, aspect)",
+        "the default as pitch=-14:26,roll=-7:7 (also yaw, focal_length, distance, aspect, room; "
+        "margin=0.02 and near=0.3)",
     )  # fmt: skip
     add(
         group, "--augment_poses", **flag,
@@ -284,15 +285,20 @@ def parse(argv: list[str]) -> argparse.Namespace:
         parser.error(f"--{min(second_stage)} goes with --refine")
     if args.refine_freeze and "lr" in given(argv):
         parser.error("--lr is not read with --refine_freeze: the rate of the refine head is --lr_refine")
-    if args.augment_poses and not args.virtual_cameras:
-        parser.error("--augment_poses needs --virtual_cameras: the recorded cameras do not see what it makes")
-    if args.accumulate > args.batch_size:
-        parser.error(
-            f"--accumulate {args.accumulate}: a step of --batch_size {args.batch_size} has fewer samples"
-        )
+    if not args.resume and (wrong := contradiction(args)):
+        parser.error(wrong)
     if args.channel % 24:
         parser.error(f"--channel must be a multiple of 24, got {args.channel}")
     return args
+
+
+def contradiction(args: argparse.Namespace) -> str | None:
+    """What does not go together in the options of a training, those of a resumed run among them."""
+    if args.augment_poses and args.virtual_cameras is None:
+        return "--augment_poses needs --virtual_cameras: the recorded cameras do not see what it makes"
+    if args.accumulate > args.batch_size:
+        return f"--accumulate {args.accumulate}: a step of --batch_size {args.batch_size} has fewer samples"
+    return None
 
 
 def given(argv: list[str]) -> dict[str, object]:

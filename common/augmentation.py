@@ -39,6 +39,8 @@ def augmentation(
     Raises:
         UserError: It is not known of all poses where up is.
     """
+    if figures is not None and cameras is None:
+        raise ValueError("changed poses need new cameras to be seen by, found none")
     if cameras is None and noise is None:
         return None
     orientation = None if cameras is None else _orientations(poses).to(device)  # (S, 4)
@@ -69,6 +71,10 @@ def _orientations(poses: PoseSet) -> torch.Tensor:
     return torch.tensor([sequence.orientation for sequence in poses.sequences], dtype=torch.float32)
 
 
+SINGLE = {"margin", "near"}
+SINGLES = "margin and near, a number each"
+
+
 def virtual_cameras(text: str) -> VirtualCameras:
     """Reads ``--virtual_cameras``: "default", or ranges that differ from it, as "pitch=-14:26,roll=0:0".
 
@@ -80,9 +86,11 @@ def virtual_cameras(text: str) -> VirtualCameras:
     for piece in () if text == "default" else text.split(","):
         name, _, value = piece.strip().partition("=")
         try:
+            if not value:
+                raise ValueError("expected a name, =, and numbers")
             numbers = tuple(float(number) for number in value.split(":"))
             if name not in known or len(numbers) != (2 if isinstance(getattr(cameras, name), tuple) else 1):
-                raise ValueError(f"names and their numbers: {', '.join(sorted(known))}")
+                raise ValueError(f"there are the ranges {', '.join(sorted(known - SINGLE))}, and {SINGLES}")
             ranges: dict[str, Any] = {name: numbers if len(numbers) == 2 else numbers[0]}
             cameras = replace(cameras, **ranges)
         except ValueError as error:

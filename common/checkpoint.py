@@ -7,6 +7,7 @@ import json
 import os
 import re
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,10 @@ def read(path: Path) -> Any:
         CheckpointError: It is not such a file.
     """
     try:
+        if zipfile.is_zipfile(path):  # PyTorch itself does not look at the checksums
+            with zipfile.ZipFile(path) as archive:
+                if changed := archive.testzip():
+                    raise zipfile.BadZipFile(changed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle's version; what matters comes as an error
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -149,7 +154,12 @@ def network_sizes(state: dict[str, Tensor]) -> dict[str, int]:
     embed, hidden = state.get("pos_embed"), state.get("Hiremixer.blocks.0.mlp.fc1.weight")
     if not blocks or embed is None or hidden is None or embed.ndim != 3 or hidden.ndim != 2:
         return {}
-    return {"layers": len(blocks), "channel": embed.shape[2], "d_hid": hidden.shape[0]}
+    layers, channel, wide = len(blocks), embed.shape[2], hidden.shape[0]
+    # Shapes can claim a network that would fill any memory, which such a network's own weights would show.
+    held = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in state.values()}
+    if layers * channel * (channel + 2 * wide) > sum(held.values()):
+        return {}
+    return {"layers": layers, "channel": channel, "d_hid": wide}
 
 
 def save(path: Path, value: Any) -> None:

@@ -37,13 +37,12 @@ def train(args: Namespace) -> None:
     from common.records import REFINED
 
     folder = Path(args.checkpoint_dir) / args.name
+    loading.made_up(args)  # what is wrong there is told before anything is loaded or begun
     lifter, head, device = loading.networks(args)
     with ExitStack() as stack:
         stack.enter_context(distributed.group(device))
         with distributed.first_here_first():
             train_set, test_set = loading.data(args)
-            if len(train_set) == 0:
-                raise UserError(f"no training poses of --actions {args.actions}; give others")
         began_with = loading.began_with(args)
         with distributed.first_here_first():
             if distributed.is_main():
@@ -75,6 +74,7 @@ def _trainer(
     device: torch.device,
 ) -> Trainer:
     from common import losses
+    from common.augmentation import augmentation
     from common.batches import Batches
     from common.evaluate import evaluate
     from common.step import Cosine, Part, Schedule, called
@@ -108,7 +108,7 @@ def _trainer(
         mirrored=args.data_augmentation,
         seed=args.seed,
         device=device,
-        augment=loading.augment(args, train_set, device),
+        augment=augmentation(train_set, **loading.made_up(args), device=device),
     )
     return Trainer(
         parts,
@@ -202,12 +202,14 @@ def export(args: Namespace) -> None:
     from common.export import SUFFIXES, facts, write_lifter
     from model import HTNet
 
+    suffix = SUFFIXES[args.export]
+    if args.output and Path(args.output).suffix != suffix:
+        raise UserError(
+            f"--output {args.output}: expected a name that ends in {suffix} for --export {args.export}"
+        )
     weights, flip = loading.weights(args), args.test_augmentation
     log.info("weights: %s", checkpoint.describe(weights))
-    suffix = SUFFIXES[args.export]
     path = Path(args.output) if args.output else weights.with_suffix(suffix)
-    if path.suffix != suffix:
-        raise UserError(f"--output {path}: expected a name that ends in {suffix} for --export {args.export}")
     args.output = str(path)
     _check_outputs(args, ("output",))
     sizes: dict[str, Any] = checkpoint.network_sizes(checkpoint.read_weights(weights))

@@ -69,9 +69,10 @@ DATASETS = {
         keypoints="cpn_ft_h36m_dbb",
         origin=(
             "Human3.6M (Ionescu et al., PAMI 2014) is free for academic use under its own licence, after "
-            "registration at vision.imar.ro/human3.6m. VideoPose3D (github.com/facebookresearch/VideoPose3D, "
-            "DATASETS.md) tells how to make data_3d_h36m.npz and data_2d_h36m_gt.npz from it, and where "
-            "to get data_2d_h36m_cpn_ft_h36m_dbb.npz. `--dataset sample` needs no download."
+            "registration at vision.imar.ro/human3.6m. `python -m dataset.prepare h36m --source DIR` makes "
+            "data_3d_h36m.npz and data_2d_h36m_gt.npz from it; data_2d_h36m_cpn_ft_h36m_dbb.npz is linked "
+            "from VideoPose3D (github.com/facebookresearch/VideoPose3D, DATASETS.md). `--dataset sample` "
+            "needs no download."
         ),
     ),
     "sample": Dataset(
@@ -150,7 +151,8 @@ def check_files(dataset: Dataset, root: Path, keypoints: str) -> None:
             [
                 "data files are missing:",
                 *(f"  {line}" for line in missing),
-                f"The folder {root} " + ("does not exist." if found is None else f"holds {_listed(found)}."),
+                f"The folder {root} "
+                + ("does not exist." if found is None else f"holds {_listed(found)} of that kind."),
                 "Name the folder with --root_path, the key points with -k.",
                 dataset.origin,
             ]

@@ -194,10 +194,12 @@ def read(path: str | os.PathLike[str]) -> KeypointNoise:
     except OSError as error:
         raise DataError(
             f"{path}: key point noise cannot be read: {error.strerror or error}. "
-            f"Name one of {', '.join(NAMED)}, or a file."
+            "Name a file, or none for the default figures."
         ) from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: {error}. common.keypoint_noise.write makes such files.") from error
+        raise DataError(
+            f"{path}: {error}. To make such a file: python -m dataset.prepare noise -k SOURCE --output F"
+        ) from error
 
 
 def _parsed(content: bytes) -> KeypointNoise:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import logging
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from common.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
-    from common.batches import Augment
     from common.h36m import Dataset
     from common.sequences import PoseSet
     from model import HTNet
@@ -75,21 +75,34 @@ def data(args: Namespace) -> tuple[PoseSet, PoseSet]:
     train_set, test_set = poses.subjects(train), poses.subjects(test)
     if len(test_set) == 0:
         raise UserError(f"no test poses of --actions {args.actions}; give others")
-    if args.train:
-        others = [
-            cache.load(other, Path(other.root), other.keypoints, folder).subjects(other.train)
-            for other in _others(args)
-        ]
-        train_set = joined([train_set, *others])
+    if args.train and len(train_set) == 0:
+        raise UserError(f"no training poses of --actions {args.actions}; give others")
+    if args.train and args.train_with is not None:
+        train_set = joined([train_set, *(_added(other, args, folder) for other in _others(args))])
     return train_set, test_set
+
+
+def _added(other: Dataset, args: Namespace, folder: Path | None) -> PoseSet:
+    """The training subjects of a data set of ``--train_with``, all its actions, thinned as the first set."""
+    from common import cache
+    from common.sequences import thinned
+
+    poses = cache.load(other, Path(other.root), other.keypoints, folder).subjects(other.train)
+    return thinned(poses, downsample=args.downsample, subset=args.subset)
 
 
 def _others(args: Namespace) -> list[Dataset]:
     """The data sets of ``--train_with``."""
     from common.prepared import dataset_named
 
-    names = [name.strip() for name in (args.train_with or "").split(",")]
-    return [dataset_named(name) for name in names if name]
+    if args.train_with is None:
+        return []
+    names = [name.strip() for name in args.train_with.split(",")]
+    if len({args.dataset, *names}) < 1 + len(names):
+        raise UserError(
+            f"--train_with {args.train_with}: expected others than --dataset {args.dataset}, each once"
+        )
+    return [dataset_named(name, option="train_with") for name in names]
 
 
 def fingerprint(args: Namespace) -> str:
@@ -98,21 +111,26 @@ def fingerprint(args: Namespace) -> str:
 
     found = [cache.fingerprint(dataset(args), root(args), args.keypoints)]
     found += [cache.fingerprint(other, Path(other.root), other.keypoints) for other in _others(args)]
+    if args.keypoint_noise is not None:  # the figures, and not what the file is called
+        found.append(hashlib.sha256(repr(made_up(args)["noise"]).encode()).hexdigest())
     return "+".join(found)
 
 
-def augment(args: Namespace, poses: PoseSet, device: torch.device) -> Augment | None:
-    """What the command line asks to do to the samples of a training set."""
+def made_up(args: Namespace) -> dict[str, Any]:
+    """What the command line asks to do to the samples: arguments of ``common.augmentation.augmentation``.
+
+    Raises:
+        UserError: It asks for what there is not.
+    """
     from common import augmentation, keypoint_noise
     from common.pose_augmentation import PoseAugmentation
 
-    return augmentation.augmentation(
-        poses,
-        cameras=augmentation.virtual_cameras(args.virtual_cameras) if args.virtual_cameras else None,
-        figures=PoseAugmentation() if args.augment_poses else None,
-        noise=keypoint_noise.named(args.keypoint_noise) if args.keypoint_noise else None,
-        device=device,
-    )
+    cameras, noise = args.virtual_cameras, args.keypoint_noise
+    return {
+        "cameras": None if cameras is None else augmentation.virtual_cameras(cameras),
+        "figures": PoseAugmentation() if args.augment_poses else None,
+        "noise": None if noise is None else keypoint_noise.named(noise),
+    }
 
 
 def networks(args: Namespace) -> tuple[HTNet, RefineHead | None, torch.device]:

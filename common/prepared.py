@@ -16,12 +16,13 @@ NAME_3DHP = "3dhp"
 AGAIN = "remove the folder and prepare it again"
 
 
-def dataset_named(name: str, root: Path | None = None) -> Dataset:
+def dataset_named(name: str, root: Path | None = None, *, option: str = "dataset") -> Dataset:
     """The data set of a name: one of ``common.h36m.DATASETS``, or else the prepared one in ``root/name``.
 
     Args:
         name: Name of the data set.
         root: Folder of the prepared data sets; None for ``dataset``.
+        option: The option that names it, for messages.
 
     Raises:
         DataError: There is none of that name, with those that there are; or its index is damaged.
@@ -29,8 +30,12 @@ def dataset_named(name: str, root: Path | None = None) -> Dataset:
     if name in DATASETS:
         return DATASETS[name]
     root = root or Path(ROOT)
-    if Path(name).name != name or name.startswith(".") or not (root / name / INDEX).is_file():
-        raise DataError(_unknown(name, root))
+    if Path(name).name != name or name.startswith("."):
+        raise DataError(
+            f"--{option} {name}: expected the plain name of a data set, such as {', '.join(DATASETS)}"
+        )
+    if not (root / name / INDEX).is_file():
+        raise DataError(f"--{option} {_unknown(name, root)}")
     facts = _opened(root / name)[1]
     return Dataset(
         name=name,
@@ -66,7 +71,7 @@ def _unknown(name: str, root: Path) -> str:
     if str(root) != ROOT:
         command += f" --output {root}"
     return (
-        f"--dataset {name}: expected one of {', '.join(there)}; there is no prepared data set in "
+        f"{name}: expected one of {', '.join(there)}; there is no prepared data set in "
         f"{root / name}. To prepare it: {command} (see dataset/README.md); if it is elsewhere, name the "
         "folder that its folder is in with --root_path."
     )

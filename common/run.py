@@ -109,6 +109,12 @@ def resumed(folder: Path, args: Namespace, given: dict[str, Any], free: Iterable
                 f"--resume: {folder} was begun with --{name} {saved[name]}, not {given[name]}: "
                 "leave the option away, or start a new run, -n"
             )
+    epochs = saved.get("nepoch")
+    if saved.get("lr_schedule") == "cosine" and given.get("nepoch", epochs) != epochs:
+        raise UserError(
+            f"--resume: {folder} was begun with --lr_schedule cosine over {epochs} epochs, and over "
+            f"{given['nepoch']} it is another schedule; begin a new run with its weights, by --reload"
+        )
     for name in ("device", "workers", "amp", "compile", "accumulate"):
         if name in given and given[name] != saved.get(name, given[name]):
             log.info("note: with another --%s the run goes on, but rounding differs from here on", name)

@@ -230,7 +230,7 @@ class Trainer:
         # The first network's rate goes by the plain name; that of a second one says whose it is.
         for name, schedule in self.schedules.items():
             key = "learning_rate" if "learning_rate" not in record else f"learning_rate_{name}"
-            record[key] = schedule.rate(epoch)
+            record[key] = schedule.rate(epoch + 0.5)
         record |= found
         progress.history.append(record)
         kept = self._kept() is record

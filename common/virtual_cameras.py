@@ -18,6 +18,20 @@ from common.batches import Batch
 Range = tuple[float, float]
 
 
+LIMITS = {
+    "yaw": (-360.0, 360.0),
+    "pitch": (-90.0, 90.0),
+    "roll": (-180.0, 180.0),
+    "focal_length": (0.3, 20.0),
+    "distance": (0.01, 20.0),
+    "aspect": (0.1, 10.0),
+    "room": (1.0, 10.0),
+    "margin": (0.0, 0.5),
+    "near": (0.01, 5.0),
+}
+"""What each figure of ``VirtualCameras`` may be; beyond it is no camera."""
+
+
 @dataclass(frozen=True)
 class VirtualCameras:
     """What cameras there are: each figure is a range, of which all values are equally likely.
@@ -54,11 +68,10 @@ class VirtualCameras:
         for field in fields(self):
             value = getattr(self, field.name)
             low, high = value if isinstance(value, tuple) else (value, value)
-            least = {"focal_length": 0.01, "distance": 0.01, "aspect": 0.1, "room": 1.0, "near": 0.01}
-            if not (
-                math.isfinite(low) and math.isfinite(high) and least.get(field.name, -360) <= low <= high
-            ):
-                raise ValueError(f"{field.name}: expected a range of what a camera can have, found {value}")
+            least, most = LIMITS[field.name]
+            if not least <= low <= high <= most:
+                expected = f"numbers from {least:g} to {most:g}, the lower one first"
+                raise ValueError(f"{field.name}: expected {expected}, found {low:g} to {high:g}")
         if not 0 <= self.margin < min(1, self.aspect[0]):
             raise ValueError(f"margin: expected a part of half the image, found {self.margin}")
 

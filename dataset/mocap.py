@@ -130,7 +130,10 @@ def _split(args: argparse.Namespace, takes: list[Take]) -> tuple[dict[Take, str]
     people = {take: mocap_files.subject(take.source, args.source, args.subject) for take in takes}
     if args.subjects_test is None:
         if len(takes) < 2:
-            raise DataError("expected two files at least: one to train on, another to test on")
+            raise DataError(
+                f"--source {args.source}: expected two files at least, to train and to test on, "
+                f"found {len(takes)} to use; add files. What was read is kept for the next call"
+            )
         held_out = mocap_files.held_out([take.source for take in takes], args.test_share or SHARE)
         people |= {take: f"{people[take]}-test" for take in takes if take.source.name in held_out}
         test = {people[take] for take in takes if take.source.name in held_out}

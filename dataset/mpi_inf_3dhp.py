@@ -158,8 +158,12 @@ def find(source: Path) -> tuple[list[Source], list[str]]:
     found = [each for each in wanted if each.path.is_file()]
     if not found:
         there = sorted(path.name for path in source.iterdir())[:20] if source.is_dir() else None
-        holds = "is no folder" if there is None else f"holds {', '.join(there) or 'nothing'}"
-        raise DataError(f"--source {source}: no annotations; {LAYOUT}\nThe folder {holds}.\n{ORIGIN}")
+        holds = (
+            "There is no such folder"
+            if there is None
+            else f"The folder holds {', '.join(there) or 'nothing'}"
+        )
+        raise DataError(f"--source {source}: no annotations; {LAYOUT}\n{holds}.\n{ORIGIN}")
     missing = [
         f"{each} ({'its folder has no ' + each.path.name if each.path.parent.is_dir() else 'no such folder'})"
         for each in wanted

@@ -207,7 +207,8 @@ class HTNet(nn.Module):
         B, frames = keypoints.shape[:2]
         x = keypoints.flatten(0, 1)  # (B * F, J, 2)
         in_pieces = x.device.type == "cpu" and not torch.is_grad_enabled()
-        if in_pieces and not torch.compiler.is_compiling() and len(x) > CACHED:
+        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if in_pieces and not traced and len(x) > CACHED:
             x = torch.cat([self._lift(piece) for piece in x.split(CACHED)])  # (B * F, J, 3)
         else:
             x = self._lift(x)  # (B * F, J, 3)
@@ -219,4 +220,4 @@ class HTNet(nn.Module):
             x = self.patch_embed(keypoints) + self.pos_embed  # (B, J, C)
         x = self.Hiremixer(x)
         with in_float32(keypoints.device.type):
-            return self.fcn(x.float())  # (B, J, 3)
+            return self.fcn(x.to(self.fcn.weight.dtype))  # (B, J, 3)

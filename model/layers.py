@@ -66,6 +66,11 @@ def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
 class Dropout(nn.Dropout):
     """``dropout`` as a layer."""
 
+    def __init__(self, rate: float) -> None:
+        if not 0 <= rate < 1:
+            raise ValueError(f"rate must lie in [0, 1), got {rate}")
+        super().__init__(rate)
+
     def forward(self, x: Tensor) -> Tensor:
         return dropout(x, self.p, self.training)
 
@@ -98,7 +103,7 @@ class Attention(nn.Module):
         B, J, C = x.shape
         qkv = self.qkv(x).view(B, J, 3, self.heads, C // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # 3 x (B, heads, J, C / heads)
-        if x.device.type == "cpu":
+        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             # Of so few joints attention is half as fast in bfloat16 as in float32.
             with in_float32("cpu"):
                 mixed = F.scaled_dot_product_attention(query.float(), key.float(), value.float())

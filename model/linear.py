@@ -72,7 +72,9 @@ def _onednn_is_faster(x: Tensor, weight: Tensor) -> bool:
         and x.dtype == weight.dtype == torch.float32
         and x.numel() * weight.shape[0] >= ONEDNN_FROM
         and not torch.is_autocast_enabled("cpu")
+        and bool(torch.backends.mkldnn.enabled)
         and _onednn_is_there()
+        and torch._C._functorch.peek_interpreter_stack() is None  # torch.func has no rule for it
     )
 
 

@@ -887,3 +887,84 @@ def test_weights_that_give_no_finite_pose_are_told(capsys, place, whole, tmp_pat
         capsys, score(place, tmp_path / "damaged.pth", "-a", "Walk", "--downsample", "8"), code=1
     )
     assert "the network gives NaN or infinity for 64 of 64 test poses" in message
+
+
+# Samples made up in training
+
+TINY = ["--subset", "0.01", "--nepoch", "1"]
+
+
+def trained_on(place: Path, name: str) -> str:
+    log = (place / "ckpt" / name / "train.log").read_text()
+    return next(line for line in log.splitlines() if "training on" in line)
+
+
+def test_made_up_samples_change_what_is_learned(place):
+    made_up = ["--virtual_cameras", "pitch=-5:5", "--augment_poses", "--keypoint_noise"]
+    losses = []
+    for name, more in (("recorded", []), ("made up", made_up)):
+        assert main.main(train(place, name, *TINY, *more, "--lr_schedule", "cosine")) == 0
+        (record,) = json.loads((place / "ckpt" / name / "history.json").read_text())
+        losses.append(record["loss"])
+    assert losses[0] != losses[1]
+    options_of_it = json.loads((place / "ckpt" / "made up" / "options.json").read_text())["options"]
+    assert options_of_it["virtual_cameras"] == "pitch=-5:5" and options_of_it["keypoint_noise"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--virtual_cameras", "pitch=5"], "--virtual_cameras pitch=5: expected"),
+        (["--virtual_cameras", ""], "--virtual_cameras : expected"),
+        (["--virtual_cameras", "distance=1e300:1e301"], "distance: expected numbers from"),
+        (["--keypoint_noise", ""], "key point noise cannot be read"),
+        (["--keypoint_noise", "none.json"], "none.json: key point noise cannot be read"),
+        (["--train_with", "sample"], "--train_with sample: expected others than --dataset sample"),
+        (["--train_with", "a,a"], "each once"),
+        (["--train_with", "nosuch"], "--train_with nosuch: expected one of"),
+        (["--train_with", ""], "--train_with : expected"),
+    ],
+)
+def test_what_cannot_be_made_up_is_told_before_a_run_begins(capsys, place, more, words):
+    assert words in refused(capsys, train(place, "never", *TINY, *more))
+    assert not list((place / "ckpt" / "never").glob("*.json"))
+
+
+def test_other_data_sets_are_trained_on_too_and_thinned_alike(capsys, place, tmp_path, monkeypatch):
+    from common import cache, prepared
+    from common.h36m import DATASETS
+    from common.pose_files import write_poses
+
+    sample = DATASETS["sample"]
+    poses = cache.load(sample, Path(sample.root), "gt", place / "cache")
+    views = [
+        (each, poses.keypoints[each.start : each.stop], poses.positions[each.start : each.stop])
+        for each in poses.sequences
+    ]
+    facts = {"name": "mine", "train": ["S1"], "test": [], "keypoints": "gt", "origin": "the sample"}
+    write_poses(tmp_path / "mine", views, facts)
+    monkeypatch.setattr(prepared, "ROOT", str(tmp_path))
+    assert main.main(train(place, "alone", *TINY)) == 0
+    assert main.main(train(place, "with mine", *TINY, "--train_with", "mine")) == 0
+    alone, together = (
+        int(trained_on(place, name).split("(")[1].split()[0]) for name in ("alone", "with mine")
+    )
+    frames = sum(max(1, round(len(each) * 0.01)) for each in poses.sequences if each.subject == "S1")
+    assert together == alone + frames
+    assert "no training poses" in refused(capsys, train(place, "none", *TINY, "-a", "Kick"))
+
+
+def test_a_cosine_is_not_stretched_on_resume(capsys, place):
+    assert main.main(train(place, "cosine", *TINY, "--lr_schedule", "cosine")) == 0
+    message = refused(capsys, resume(place, "cosine", "--nepoch", "3"))
+    assert "--lr_schedule cosine over 1 epochs" in message
+
+
+def test_noise_of_another_content_is_another_run(capsys, place, tmp_path):
+    from common import keypoint_noise
+
+    path = tmp_path / "noise.json"
+    keypoint_noise.write(path, keypoint_noise.KeypointNoise())
+    assert main.main(train(place, "noisy", *TINY, "--keypoint_noise", str(path))) == 0
+    keypoint_noise.write(path, keypoint_noise.KeypointNoise(lost=0.5))
+    assert "the data are not those" in refused(capsys, resume(place, "noisy", "--nepoch", "2"))

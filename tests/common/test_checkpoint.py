@@ -330,3 +330,14 @@ def test_options_that_are_not_there_or_damaged_are_none(tmp_path, text):
     if text is not None:
         (tmp_path / "options.json").write_text(text, encoding="utf-8")
     assert checkpoint.read_options(tmp_path) is None
+
+
+def test_a_changed_bit_is_found_by_its_checksum(tmp_path):
+    """PyTorch reads such a file without a word, and the scores are just worse."""
+    path = weights(tmp_path)
+    content = bytearray(path.read_bytes())
+    name = b"/data/"
+    content[content.index(b"PK", content.index(name)) - 40] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(CheckpointError, match="damaged"):
+        checkpoint.read_weights(path)

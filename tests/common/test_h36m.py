@@ -144,7 +144,7 @@ def test_other_key_points_than_those_that_are_there(folder):
     with pytest.raises(DataError) as caught:
         check_files(H36M, folder, "cpn_ft_h36m_dbb")
     assert f"{folder / 'data_2d_h36m_cpn_ft_h36m_dbb.npz'}: No such file" in str(caught.value)
-    assert f"The folder {folder} holds {FILE_2D}, {FILE_3D}." in str(caught.value)
+    assert f"The folder {folder} holds {FILE_2D}, {FILE_3D} of that kind." in str(caught.value)
 
 
 def test_a_folder_that_does_not_exist_or_is_a_file_or_is_empty(tmp_path):

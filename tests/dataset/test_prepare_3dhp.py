@@ -285,7 +285,7 @@ def test_another_layout_is_refused_with_the_right_one(source, data, capsys, file
     assert "S1/Seq1/annot.mat" in message and "mpi_inf_3dhp_test_set/TS1/annot_data.mat" in message
     assert ("holds " + (files[0].split("/")[0] if files else "nothing")) in message
     assert not data.exists()
-    assert "is no folder" in refused(capsys, source / "none", data)
+    assert "There is no such folder" in refused(capsys, source / "none", data)
 
 
 def test_a_second_call_changes_nothing_and_other_options_are_refused(source, data, capsys):

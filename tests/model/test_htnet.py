@@ -210,3 +210,35 @@ def test_the_arms_of_the_limb_branch_are_not_crossed(filled: HTNet) -> None:
     changed[0, 12] += draw(2, (80,))
     moved = (ipc(x) - ipc(changed)).abs().amax(dim=(0, 2)) > 1e-6
     assert moved.nonzero().flatten().tolist() == [12, 13]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_network_in_another_precision(dtype: torch.dtype) -> None:
+    network = HTNet(layers=1, channel=24, d_hid=16).eval()
+    keypoints = draw(5, (3, 1, 17, 2))
+    found = network.to(dtype)(keypoints.to(dtype))
+    assert found.dtype == dtype
+    expected = network.float()(keypoints)
+    assert (found.float() - expected).abs().max() < (0.05 if dtype == torch.bfloat16 else 1e-5)
+
+
+def test_what_is_measured_is_not_rounded(filled: HTNet) -> None:
+    """In bfloat16 key points would go in as pixels and joints come out in steps of millimetres."""
+    keypoints, seen = draw(6, (4, 1, 17, 2)), []
+    hook = filled.Hiremixer.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        with torch.no_grad():
+            filled(keypoints)
+            with torch.autocast("cpu", torch.bfloat16):
+                assert filled(keypoints).dtype == torch.float32
+    finally:
+        hook.remove()
+    assert torch.equal(seen[0], seen[1])
+
+
+def test_a_folded_network_takes_no_weights(filled: HTNet) -> None:
+    with pytest.raises(RuntimeError, match="takes no weights"):
+        folded(filled).load_state_dict(filled.state_dict())
+    ready = folded(filled, torch.bfloat16)
+    assert ready.Hiremixer.blocks[0].lgc.gcn1.W.dtype == torch.bfloat16
+    assert ready.patch_embed.weight.dtype == ready.fcn.weight.dtype == torch.float32

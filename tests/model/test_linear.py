@@ -77,3 +77,18 @@ def test_an_older_pytorch_without_the_function(monkeypatch):
     monkeypatch.setattr(module, "_onednn_is_there", lambda: False)
     monkeypatch.setattr(module, "_product", None)
     assert Linear(100, 100)(torch.randn(300, 100)).shape == (300, 100)
+
+
+@fast
+def test_where_onednn_is_switched_off_or_torch_func_is_at_work(monkeypatch):
+    monkeypatch.setattr(module, "ONEDNN_FROM", 0)
+    used, product = [], module._product
+    monkeypatch.setattr(module, "_product", lambda *args: used.append(1) or product(*args))
+    x, weight = torch.randn(20, 30), torch.randn(40, 30)
+    with torch.backends.mkldnn.flags(enabled=False):
+        linear(x, weight)
+    gradient = torch.func.grad(lambda value: linear(x, value).sum())(weight)
+    torch.testing.assert_close(gradient, x.sum(0).expand(40, 30))
+    assert not used
+    linear(x, weight)
+    assert used
