@@ -66,7 +66,8 @@ def _say(text: str, end: BaseException) -> None:
     if rank and (common or isinstance(end, (distributed.Elsewhere, KeyboardInterrupt))):
         return
     if text:
-        print(f"[process {rank}] {text}" if rank else text, file=sys.stderr)
+        # In one piece, as other processes may write to the same place at the same time.
+        sys.stderr.write(f"[process {rank}] {text}\n" if rank else f"{text}\n")
 
 
 def _reason(error: MemoryError | RuntimeError, args: Namespace) -> str | None:

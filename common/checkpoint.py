@@ -76,6 +76,7 @@ def read(path: Path) -> Any:
         CheckpointError: It is not such a file.
     """
     try:
+        _check_unpacked(path)
         if zipfile.is_zipfile(path):  # PyTorch itself does not look at the checksums
             with zipfile.ZipFile(path) as archive:
                 if changed := archive.testzip():
@@ -97,6 +98,14 @@ def read(path: Path) -> Any:
             f"{path} ({path.stat().st_size} bytes): expected tensors and plain values alone, as torch.save "
             f"writes them; {reason}"
         ) from error
+
+
+def _check_unpacked(path: Path) -> None:
+    """Refuses what unpacks to more than the file has: torch.save packs nothing, so it can only be a bomb."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if sum(info.file_size for info in archive.infolist()) > path.stat().st_size:
+                raise ValueError("a zip bomb")
 
 
 def read_weights(path: Path, part: str = "model") -> dict[str, Tensor]:
@@ -176,7 +185,7 @@ def read_options(folder: Path) -> dict[str, Any] | None:
     """What ``run.opened`` wrote down about the weights in a folder; None where it is not there or damaged."""
     try:
         saved = json.loads((folder / OPTIONS).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return saved if isinstance(saved, dict) and isinstance(saved.get("options"), dict) else None
 

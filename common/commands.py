@@ -279,9 +279,9 @@ def _history(args: Namespace) -> list[dict] | None:
         for record in history:
             for name in ("epoch", "learning_rate", "loss", "P1", "P2"):
                 float(record[name])
-    except (ValueError, TypeError, LookupError) as error:
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
         raise CheckpointError(
-            f"{path}: expected the records that training writes, found {error!r}; "
+            f"{path}: expected the records that training writes, found {repr(error)[:200]}; "
             "remove it to go without training curves"
         ) from error
     return history

@@ -238,5 +238,5 @@ def _array_fault(array: Any, shape: tuple[int, int]) -> str | None:
 
 
 def _listed(names: Any) -> str:
-    names = [str(name) for name in names]
+    names = [str(name)[:60] for name in names]
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "") or "nothing"

@@ -101,7 +101,7 @@ def read_poses(folder: Path) -> tuple[PoseSet, dict[str, Any]]:
     except (OSError, MemoryError):
         raise  # The files may be whole; it is the reading that went wrong.
     except Exception as error:  # There is no end to what readers raise on damaged files.
-        raise ValueError(repr(error)) from error
+        raise ValueError(repr(error)[:300]) from error
     return PoseSet(keypoints, positions, sequences), index
 
 

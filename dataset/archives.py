@@ -5,6 +5,7 @@ No name that an archive holds is ever opened or written, so that neither ``..`` 
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
@@ -134,8 +135,9 @@ def _located(path: Path) -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
-            raise  # a true failure of the disk
+        damage = isinstance(error, gzip.BadGzipFile) or getattr(error, "errno", None) == errno.EINVAL
+        if isinstance(error, OSError) and not damage:
+            raise  # a true failure of the disk; a position before the start comes from a damaged file
         raise DataError(
             f"{path}: damaged, cut off, or not what its name says ({error}); it has "
             f"{path.stat().st_size:,} bytes: compare with where it came from, and get it again"

@@ -150,7 +150,7 @@ def _bone(entry: dict[str, list[str]], radians: bool) -> tuple[str, _Bone]:
 def _checked_channels(channels: tuple[str, ...], name: str) -> tuple[str, ...]:
     known = {kind + axis for kind in "rt" for axis in AXES}
     if not known.issuperset(channels) or len(set(channels)) < len(channels):
-        raise DataError(f"{name}: expected degrees of freedom like rx or tz, found {' '.join(channels)}")
+        raise DataError(f"{name}: expected degrees of freedom like rx or tz, found {' '.join(channels)[:60]}")
     return channels
 
 
@@ -250,7 +250,7 @@ def _values(lines: list[str], name: str, bone: _Bone, degrees: bool) -> np.ndarr
     try:
         values = np.array([words[1:] for words in rows], dtype=np.float64)
     except ValueError as error:
-        raise DataError(f"{name}: {error}") from error
+        raise DataError(f"{name}: {str(error)[:100]}") from error
     good = (np.abs(values) < LARGEST).all(axis=1)
     if not good.all():
         raise DataError(

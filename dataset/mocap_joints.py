@@ -99,7 +99,7 @@ def match(rig: Rig, joint_map: JointMap | None = None) -> Joints:
     names = _by_table(rig) | _by_map(rig, joint_map or {})
     missing = [name for name in NEEDED if name not in names]
     if missing:
-        joints = [name for name in rig.names if not name.endswith(END)]
+        joints = [name[:60] for name in rig.names if not name.endswith(END)]
         more = f" and {len(joints) - SHOWN} more" if len(joints) > SHOWN else ""
         example = json.dumps({name: "..." for name in missing[:3]})
         raise DataError(

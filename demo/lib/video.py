@@ -125,7 +125,7 @@ def _open_file(source: str | os.PathLike[str]) -> cv2.VideoCapture:
     with refusing(source), open(source, "rb") as file:
         if not file.read(1):
             raise InputError("empty")
-    with _silent():
+    with silent():
         # FFmpeg by name: OpenCV's other readers would take some names for patterns of pictures.
         capture = cv2.VideoCapture(os.path.abspath(source), cv2.CAP_FFMPEG)
     if not capture.isOpened():
@@ -140,7 +140,7 @@ def _open_camera(index: int) -> cv2.VideoCapture:
 
     if index < 0:
         raise InputError(f"webcam {index}: expected a number from 0 on")
-    with _silent():
+    with silent():
         capture = cv2.VideoCapture(index)
     if not capture.isOpened():
         raise InputError(
@@ -151,7 +151,7 @@ def _open_camera(index: int) -> cv2.VideoCapture:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """Keeps OpenCV and FFmpeg from printing beside the error that says the same by name."""
     import cv2
 

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from common.errors import RunError
+from demo.lib.video import silent
 
 CODEC = "mp4v"
 """MPEG-4 part 2: the one codec of MP4 that OpenCV's wheels can write and that is as fast as the demo."""
@@ -80,7 +81,8 @@ class VideoWriter:
         """Reads the file back, since OpenCV tells nobody that it could not write."""
         if not self.frames:
             raise RunError(f"{self.path}: expected frames for a video, found none")
-        reader = cv2.VideoCapture(str(self._temporary), cv2.CAP_FFMPEG)
+        with silent():
+            reader = cv2.VideoCapture(str(self._temporary), cv2.CAP_FFMPEG)
         found = int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
         reader.release()
         if found != self.frames:
