@@ -69,7 +69,8 @@ class VideoWriter:
             raise ValueError(f"{self.path}: expected frames with even sides, found {width} x {height}")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         code = cv2.VideoWriter.fourcc(*CODEC)
-        writer = cv2.VideoWriter(str(self._temporary), cv2.CAP_FFMPEG, code, self.fps, (width, height))
+        with silent():  # FFmpeg takes its level of words once, from whoever comes first
+            writer = cv2.VideoWriter(str(self._temporary), cv2.CAP_FFMPEG, code, self.fps, (width, height))
         if not writer.isOpened():
             raise RunError(
                 f"{self.path}: OpenCV cannot write MP4 with the codec {CODEC} at {width} x {height} here; "
