@@ -93,9 +93,29 @@ def latency(repeats: int) -> dict[str, float]:
 
     network, keypoints = folded(HTNet()), torch.rand(1, 1, 17, 2)
     with torch.inference_mode():
-        for _ in range(20):
-            network(keypoints)
-        times = sorted(seconds(lambda: network(keypoints)) * 1000 for _ in range(40 * repeats))
+        return _milliseconds(lambda: network(keypoints), repeats)
+
+
+def latency_onnx(repeats: int) -> dict[str, float]:
+    """The same of an exported network, in ONNX Runtime."""
+    import numpy as np
+    import onnxruntime
+
+    from common.export import write_lifter
+    from model import HTNet
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "lifter.onnx"
+        write_lifter("onnx", HTNet(), path, {}, flip=False)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        inputs = {"keypoints": np.random.rand(1, 17, 2).astype(np.float32)}
+        return _milliseconds(lambda: session.run(None, inputs), repeats)
+
+
+def _milliseconds(work: Callable[[], Any], repeats: int) -> dict[str, float]:
+    for _ in range(20):
+        work()
+    times = sorted(seconds(work) * 1000 for _ in range(40 * repeats))
     return {"ms": statistics.median(times), "low": times[0], "p90": times[-len(times) // 10]}
 
 
@@ -221,11 +241,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9, help="rounds of each figure (default: %(default)s)")
     args = parser.parse_args()
     rows: list[tuple[str, float | None, Callable[[], dict[str, float]]]] = [
+        ("one pose, PyTorch: ms", 1.5, lambda: latency(args.repeats)),
+        ("one pose, ONNX Runtime: ms", 1.5, lambda: latency_onnx(args.repeats)),
         ("inference, batch 512, float32: ratio", 0.80, lambda: inference("off", args.repeats)),
         ("inference, batch 512, bfloat16: ratio", 1.6, lambda: inference("bf16", args.repeats)),
         ("training step, batch 512, float32: ratio", 0.60, lambda: training("off", args.repeats)),
         ("training step, batch 512, bfloat16: ratio", 1.1, lambda: training("bf16", args.repeats)),
-        ("one pose: ms", 1.5, lambda: latency(args.repeats)),
         ("epoch beyond its steps: share", 0.03, overhead),
         ("main.py --help: s", 0.3, help_text),
         (f"{SAMPLES:,} samples, start to first step: s", 3.0, lambda: start(SAMPLES)),
