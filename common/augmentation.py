@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from common import keypoint_noise, pose_augmentation
-from common.batches import Augment, Batch
+from common.batches import Augment, Batch, sequence_of_rows
 from common.errors import UserError
 from common.keypoint_noise import KeypointNoise
 from common.pose_augmentation import PoseAugmentation
@@ -43,12 +43,12 @@ def augmentation(
         raise ValueError("changed poses need new cameras to be seen by, found none")
     if cameras is None and noise is None:
         return None
-    orientation = None if cameras is None else _orientations(poses).to(device)  # (S, 4)
-    lengths = torch.tensor([len(sequence) for sequence in poses.sequences])
-    sequence = torch.arange(len(lengths), dtype=torch.int32).repeat_interleave(lengths).to(device)  # (N,)
+    if cameras is not None:
+        orientation = _orientations(poses).to(device)  # (S, 4)
+        sequence = sequence_of_rows(poses).to(device)  # (N,)
 
     def augment(batch: Batch, generator: torch.Generator, rows: torch.Tensor) -> Batch:
-        if cameras is not None and orientation is not None:
+        if cameras is not None:
             world = to_world(batch, orientation[sequence[rows].long()])  # (B, 17, 3)
             if figures is not None:
                 world = pose_augmentation.augment(world, figures, generator)

@@ -46,6 +46,12 @@ def derived_seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
+def sequence_of_rows(poses: PoseSet) -> Tensor:
+    """(N,) int32 number of the sequence that each row belongs to."""
+    lengths = torch.tensor([len(sequence) for sequence in poses.sequences])
+    return torch.arange(len(lengths), dtype=torch.int32).repeat_interleave(lengths)
+
+
 class Arrays:
     """The arrays of a set of N poses as tensors, from which batches are gathered.
 
@@ -65,9 +71,7 @@ class Arrays:
         # A row holds the number of its camera alone: four numbers for each of millions of rows would add up.
         cameras = [sequence.intrinsics for sequence in poses.sequences]
         self.intrinsics = torch.tensor(cameras, dtype=torch.float32, device=device)  # (S, 4)
-        lengths = torch.tensor([len(sequence) for sequence in poses.sequences])
-        camera = torch.arange(len(cameras), dtype=torch.int32).repeat_interleave(lengths)  # (N,)
-        self.camera = camera.to(self.place)
+        self.camera = sequence_of_rows(poses).to(self.place)
 
     def gather(self, rows: Tensor | slice) -> Batch:
         """The poses of some rows, on the device; a tensor of rows is expected at ``place``."""

@@ -76,11 +76,7 @@ def read(path: Path) -> Any:
         CheckpointError: It is not such a file.
     """
     try:
-        _check_unpacked(path)
-        if zipfile.is_zipfile(path):  # PyTorch itself does not look at the checksums
-            with zipfile.ZipFile(path) as archive:
-                if changed := archive.testzip():
-                    raise zipfile.BadZipFile(changed)
+        _check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle's version; what matters comes as an error
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -100,12 +96,16 @@ def read(path: Path) -> Any:
         ) from error
 
 
-def _check_unpacked(path: Path) -> None:
-    """Refuses what unpacks to more than the file has: torch.save packs nothing, so it can only be a bomb."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if sum(info.file_size for info in archive.infolist()) > path.stat().st_size:
-                raise ValueError("a zip bomb")
+def _check_archive(path: Path) -> None:
+    """Refuses bombs and damage, which PyTorch itself does not look for."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        # torch.save packs nothing, so what unpacks to more than the file has can only be a bomb.
+        if sum(info.file_size for info in archive.infolist()) > path.stat().st_size:
+            raise ValueError("a zip bomb")
+        if changed := archive.testzip():
+            raise zipfile.BadZipFile(changed)
 
 
 def read_weights(path: Path, part: str = "model") -> dict[str, Tensor]:

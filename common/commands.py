@@ -18,6 +18,7 @@ from common.skeleton import MPI_INF_3DHP_SCORED, NECK, NUM_JOINTS
 if TYPE_CHECKING:
     import torch
 
+    from common.batches import Augment
     from common.evaluate import Evaluation
     from common.sequences import PoseSet
     from common.trainer import Trainer
@@ -34,10 +35,11 @@ log = logging.getLogger(__name__)
 def train(args: Namespace) -> None:
     """Trains a lifter, or with ``--refine`` the second stage on a trained one."""
     from common import run
+    from common.augmentation import augmentation
     from common.records import REFINED
 
     folder = Path(args.checkpoint_dir) / args.name
-    loading.made_up(args)  # what is wrong there is told before anything is loaded or begun
+    made_up = loading.made_up(args)  # what is wrong there is told before anything is loaded or begun
     lifter, head, device = loading.networks(args)
     with ExitStack() as stack:
         stack.enter_context(distributed.group(device))
@@ -46,7 +48,7 @@ def train(args: Namespace) -> None:
         began_with = loading.began_with(args)
         with distributed.first_here_first():
             if distributed.is_main():
-                data = loading.fingerprint(args)
+                data = loading.fingerprint(args, made_up["noise"])
                 stack.enter_context(run.alone(folder))
                 stack.enter_context(
                     run.opened(folder, vars(args), data=data, resume=args.resume, began_with=began_with)
@@ -57,7 +59,8 @@ def train(args: Namespace) -> None:
         log.info("kept is %s", loading.how_chosen(args.select, began_with))
         if head is not None:
             log.info("P1 and P2 of each epoch are of poses %s", REFINED)
-        trainer = _trainer(args, folder, lifter, head, train_set, test_set, device)
+        augment = augmentation(train_set, **made_up, device=device)
+        trainer = _trainer(args, folder, lifter, head, train_set, test_set, device, augment)
         if args.resume:
             trainer.restore()
         trainer.fit(args.nepoch)
@@ -72,9 +75,9 @@ def _trainer(
     train_set: PoseSet,
     test_set: PoseSet,
     device: torch.device,
+    augment: Augment | None,
 ) -> Trainer:
     from common import losses
-    from common.augmentation import augmentation
     from common.batches import Batches
     from common.evaluate import evaluate
     from common.step import Cosine, Part, Schedule, called
@@ -108,7 +111,7 @@ def _trainer(
         mirrored=args.data_augmentation,
         seed=args.seed,
         device=device,
-        augment=augmentation(train_set, **loading.made_up(args), device=device),
+        augment=augment,
     )
     return Trainer(
         parts,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from common.h36m import Dataset
+    from common.keypoint_noise import KeypointNoise
     from common.sequences import PoseSet
     from model import HTNet
     from model.refine import RefineHead
@@ -105,14 +106,14 @@ def _others(args: Namespace) -> list[Dataset]:
     return [dataset_named(name, option="train_with") for name in names]
 
 
-def fingerprint(args: Namespace) -> str:
-    """Hexadecimal digest of the data that a run learns from."""
+def fingerprint(args: Namespace, noise: KeypointNoise | None) -> str:
+    """Hexadecimal digest of the data that a run learns from, and of the noise that it adds to them."""
     from common import cache
 
     found = [cache.fingerprint(dataset(args), root(args), args.keypoints)]
     found += [cache.fingerprint(other, Path(other.root), other.keypoints) for other in _others(args)]
-    if args.keypoint_noise is not None:  # the figures, and not what the file is called
-        found.append(hashlib.sha256(repr(made_up(args)["noise"]).encode()).hexdigest())
+    if noise is not None:  # the figures, and not what the file is called
+        found.append(hashlib.sha256(repr(noise).encode()).hexdigest())
     return "+".join(found)
 
 

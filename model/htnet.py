@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from common.skeleton import LEFT_ARM, LEFT_LEG, NUM_JOINTS, RIGHT_ARM, RIGHT_LEG
 from model.graph import ModulatedGraphConv
 from model.layers import Attention, DropPath, JoinedConv, Mlp
-from model.linear import in_float32
+from model.linear import in_float32, is_traced
 
 LIMBS = (RIGHT_LEG, LEFT_LEG, LEFT_ARM, RIGHT_ARM)
 GCN_HIDDEN = 384
@@ -207,8 +207,7 @@ class HTNet(nn.Module):
         B, frames = keypoints.shape[:2]
         x = keypoints.flatten(0, 1)  # (B * F, J, 2)
         in_pieces = x.device.type == "cpu" and not torch.is_grad_enabled()
-        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if in_pieces and not traced and len(x) > CACHED:
+        if in_pieces and not is_traced() and len(x) > CACHED:
             x = torch.cat([self._lift(piece) for piece in x.split(CACHED)])  # (B * F, J, 3)
         else:
             x = self._lift(x)  # (B * F, J, 3)

@@ -19,6 +19,11 @@ ONEDNN_FROM = 1_000_000
 """Multiplications of a product from which on oneDNN's longer way in (some 10 microseconds) pays."""
 
 
+def is_traced() -> bool:
+    """Whether a program is being made of what is called: then it must not depend on this batch or machine."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
 class Linear(nn.Linear):
     """``nn.Linear`` by ``linear``."""
 
@@ -39,7 +44,7 @@ def in_float32(device_type: str) -> AbstractContextManager[object]:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``F.linear``: (..., in), (out, in) and (out,) to (..., out), with other rounding."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not _onednn_is_faster(x, weight):
+    if is_traced() or not _onednn_is_faster(x, weight):
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled():
         return _Linear.apply(x, weight, bias)
@@ -48,7 +53,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``F.gelu`` of ``linear``; without gradients oneDNN computes both in one pass over the memory."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.is_grad_enabled() or is_traced():
         return F.gelu(linear(x, weight, bias))
     if _is_bfloat16(x) and _onednn_is_there():
         return _product(x.bfloat16(), weight.bfloat16(), bias.bfloat16(), "gelu")
