@@ -18,7 +18,7 @@ SOURCES = ("gt", "cpn_ft_h36m_dbb")
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table of lifters.
+    """A row of the table of lifters, or of that of recipes.
 
     Attributes:
         title: What stands in the table.
@@ -26,6 +26,8 @@ class Row:
         seeds: How many seeds it is trained with, from 1 on.
         sources: The key points that it is trained on.
         refine: Train and score it with the refine head.
+        options: What of ``main.py``'s options for training differs from the published recipe.
+        recipe: It belongs to the table of recipes; it is scored on other data too.
     """
 
     title: str
@@ -33,6 +35,8 @@ class Row:
     seeds: int = 1
     sources: tuple[str, ...] = SOURCES
     refine: bool = False
+    options: tuple[str, ...] = ()
+    recipe: bool = False
 
 
 ROWS = {
@@ -42,3 +46,30 @@ ROWS = {
     "martinez": Row("residual MLP (Martinez et al. 2017)", ResidualMlp),
     "htnet_refine": Row(f"HTNet, {REFINED}", HTNet, refine=True),
 } | {name: Row(title, build, sources=SOURCES[:1]) for name, (title, build) in ABLATIONS.items()}
+
+OPEN = "--virtual_cameras --augment_poses --keypoint_noise --dropout 0 --drop_path 0 0 --lr 1e-3 "
+OPEN += "--lr_schedule cosine"
+RECIPES = {
+    "published": "",
+    "cosine": "--lr 1e-3 --lr_schedule cosine",
+    "average": "--average 0.999",
+    "bones": "--bone_loss 0.5 --symmetry_loss 0.1",
+    "undropped": "--dropout 0 --drop_path 0 0",
+    "noise": "--keypoint_noise",
+    "cameras": "--virtual_cameras",
+    "poses": "--virtual_cameras --augment_poses",
+    "open": OPEN,
+    "open_average": f"{OPEN} --average 0.999",
+    "open_bones": f"{OPEN} --bone_loss 0.5 --symmetry_loss 0.1",
+}
+"""Options that are added to those of the published recipe."""
+ROWS |= {
+    name: Row(
+        f"`{options}`" if options else "published recipe",
+        HTNet,
+        sources=SOURCES[:1],
+        options=tuple(options.split()),
+        recipe=True,
+    )
+    for name, options in RECIPES.items()
+}

@@ -6,31 +6,34 @@ import logging
 import shlex
 import shutil
 import time
-from collections.abc import Callable
-from functools import partial
+from argparse import Namespace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from benchmarks.lifter_rows import ROWS, Row
-from common import cache, checkpoint, losses, run
+from benchmarks.lifter_rows import ROWS, SOURCES, Row
+from common import cache, checkpoint, loading, run
+from common.arguments import build_parser
+from common.augmentation import augmentation
 from common.batches import Batches
 from common.errors import UserError
 from common.evaluate import Evaluation, evaluate
 from common.files import write_json
 from common.h36m import DATASETS
 from common.sequences import PoseSet, thinned
-from common.step import Part, Schedule, called
-from common.trainer import Trainer
+from common.training import training
 from model.refine import RefineHead
 
 DATASET = DATASETS["h36m"]
 EPOCHS = 15
 """The published recipe's epochs. Here each is a fifteenth of the samples, so that the rate falls as there."""
 REFINE_RATE = 1e-3
+OTHER_FRAMES = 5
+"""A recipe is scored on one of so many frames of the data's other key points."""
 CURVE_FRAMES = 50
 """The curve in a run's history is of one of so many test frames: it is cheap, and nothing is chosen by it."""
 
@@ -74,6 +77,7 @@ def train_row(
     device: torch.device,
     amp: str = "off",
     cache_dir: Path | None = None,
+    pictures: Sequence[Path] = (),
 ) -> None:
     """Trains a row and writes its record, unless the record is there; goes on where it was broken off.
 
@@ -91,12 +95,16 @@ def train_row(
         amp: Precision of training: see ``common.device.in_precision``. Scores are computed in float32.
         cache_dir: Folder for the converted data; None as in ``common.cache.load``.
 
+        pictures: Photos to lift people in when it is trained, for the record.
+
     Raises:
         UserError: The row or data are not there, the state is that of another run, or another process has it.
     """
     if name not in ROWS:
         raise UserError(f"--row {name}: expected one of {', '.join(ROWS)}")
+    row = ROWS[name]
     poses = cache.load(DATASET, root, keypoints, cache_dir)
+    others = _other_tests(root, keypoints, cache_dir) if row.recipe else {}
     options: dict[str, Any] = {
         "row": name,
         "seed": seed,
@@ -119,27 +127,29 @@ def train_row(
                     "remove it, or choose another --out"
                 )
             with run.opened(folder, options, data=options["data"], resume=resume):
-                log.info("%s: %s, %d samples, on %s", out, ROWS[name].title, options["samples"], device)
+                log.info("%s: %s, %d samples, on %s", out, row.title, options["samples"], device)
                 log.info("scoring each epoch on one of %d test frames", CURVE_FRAMES)
-                record = _fit(ROWS[name], options, poses, folder, device, resume)
+                record = _fit(row, options, poses, others, pictures, folder, device, resume)
             write_json(out, options | record | {"command": _command(options, out)})
         shutil.rmtree(folder)
 
 
 def _fit(
-    row: Row, options: dict[str, Any], poses: PoseSet, folder: Path, device: torch.device, resume: bool
+    row: Row,
+    options: dict[str, Any],
+    poses: PoseSet,
+    others: dict[str, PoseSet],
+    pictures: Sequence[Path],
+    folder: Path,
+    device: torch.device,
+    resume: bool,
 ) -> dict[str, Any]:
     """Trains and scores a network; what the record says of it beside the options."""
+    args = _main_options(row, options)
     torch.manual_seed(options["seed"])
-    lifter = row.build().to(device)
+    chance = {"dropout": args.dropout, "drop_path": tuple(args.drop_path)} if row.recipe else {}
+    lifter = row.build(**chance).to(device)
     head = RefineHead().to(device) if row.refine else None
-    lift = called(lifter, device, amp=options["amp"])
-    parts = {"model": Part(lifter, Schedule(), lift)}
-    loss = losses.lifting(lift)
-    if head is not None:
-        refine = called(head, device, amp=options["amp"])
-        parts["refine"] = Part(head, Schedule(REFINE_RATE), refine)
-        loss = losses.refining(lift, refine, frozen=False)
     train_set, test_set = poses.subjects(DATASET.train), poses.subjects(DATASET.test)
     batches = BudgetBatches(
         train_set,
@@ -148,25 +158,25 @@ def _fit(
         mirrored=True,
         seed=options["seed"],
         device=device,
+        augment=augmentation(train_set, **loading.made_up(args), device=device),
     )
-    few = thinned(test_set, downsample=CURVE_FRAMES)
-    score = _Curve(partial(evaluate, lifter, few, device=device, head=head))
-    trainer = Trainer(
-        parts, batches, loss, score, folder=folder, keep="last", checkpoint_minutes=2, amp=options["amp"]
-    )
+    trainer = training(args, lifter, head, batches, thinned(test_set, downsample=CURVE_FRAMES), folder)
     if resume:
         trainer.restore()
-    score.restart()
+    trainer.score = _Curve(trainer.score)
     trainer.fit(EPOCHS)
-    found = evaluate(lifter, test_set, device=device, head=head)
+    kept = trainer.parts["model"].kept
+    found = evaluate(kept, test_set, device=device, head=head)
     log.info("on all test poses: P1 %.2f mm, P2 %.2f mm", *map(found[-1].average.get, ("P1", "P2")))
     return {
         "steps": len(batches) * EPOCHS,
-        "parameters": sum(p.numel() for part in parts.values() for p in part.network.parameters()),
+        "parameters": sum(p.numel() for part in trainer.parts.values() for p in part.network.parameters()),
         "training_poses": len(train_set),
         "test_poses": len(test_set),
         **_errors(found[-1]),
         **({"before_refining": _errors(found[0])} if head is not None else {}),
+        **({"elsewhere": _elsewhere(kept, others, device)} if others else {}),
+        **({"photos": _photos(kept, pictures, device)} if pictures else {}),
         "seconds": sum(record["seconds"] for record in trainer.progress.history),
         "seconds_lack_what_a_stop_cost": resume,
         "device": str(device),
@@ -179,18 +189,53 @@ def _fit(
 class _Curve:
     """The score after each epoch, and the seconds that its training took."""
 
-    def __init__(self, evaluate: Callable[[], list[Evaluation]]) -> None:
-        self.evaluate = evaluate
-        self.restart()
-
-    def restart(self) -> None:
-        self.began = time.monotonic()
+    def __init__(self, score: Callable[[], dict[str, float]]) -> None:
+        self.score, self.began = score, time.monotonic()
 
     def __call__(self) -> dict[str, float]:
         seconds = time.monotonic() - self.began
-        average = self.evaluate()[-1].average
-        self.restart()
-        return {"P1": average["P1"], "P2": average["P2"], "seconds": round(seconds, 1)}
+        found = self.score()
+        self.began = time.monotonic()
+        return {"P1": found["P1"], "P2": found["P2"], "seconds": round(seconds, 1)}
+
+
+def _main_options(row: Row, options: dict[str, Any]) -> Namespace:
+    """The options of ``main.py`` that a row is trained with."""
+    argv = ["--train", "--select", "last", "--nepoch", str(EPOCHS), "--checkpoint_minutes", "2"]
+    argv += ["--lr_refine", str(REFINE_RATE)]
+    for name in ("seed", "batch_size", "amp"):
+        argv += [f"--{name}", str(options[name])]
+    return build_parser().parse_args([*argv, *row.options])
+
+
+def _elsewhere(lifter: nn.Module, others: dict[str, PoseSet], device: torch.device) -> dict[str, Any]:
+    """P1 and P2 on the test subjects of other data, by the name of these."""
+    found = {name: evaluate(lifter, poses, device=device)[-1].average for name, poses in others.items()}
+    return {name: {"P1": average["P1"], "P2": average["P2"]} for name, average in found.items()}
+
+
+def _other_tests(root: Path, keypoints: str, cache_dir: Path | None) -> dict[str, PoseSet]:
+    """What a recipe is scored on beside the data's own test subjects: other key points, other motion."""
+    sample = DATASETS["sample"]
+    others = {
+        f"{other} key points": thinned(cache.load(DATASET, root, other, cache_dir), downsample=OTHER_FRAMES)
+        for other in SOURCES
+        if other != keypoints
+    }
+    others["the bundled sample"] = cache.load(sample, Path(sample.root), sample.keypoints, cache_dir)
+    return {name: poses.subjects(DATASET.test) for name, poses in others.items()}
+
+
+def _photos(lifter: nn.Module, pictures: Sequence[Path], device: torch.device) -> dict[str, list[float]]:
+    """By picture: how far each person's pose is from BlazePose's own points, mm: see ``benchmarks.demo``."""
+    from benchmarks.demo import measure_picture
+    from demo.lib import detectors
+    from demo.lib.pipeline import Lifter
+    from demo.vis import DETECTORS
+
+    detector = detectors.load("blazepose", DETECTORS, device)
+    found = [measure_picture(path, detector, Lifter(lifter.eval(), device, "row")) for path in pictures]
+    return {path.name: [p["window_mm"] for p in people] for path, people in zip(pictures, found, strict=True)}
 
 
 def _errors(found: Evaluation) -> dict[str, Any]:

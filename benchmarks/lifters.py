@@ -35,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--row", metavar="NAME", help="train one row: htnet, mgcn, ...; a wrong name lists them"
     )
     what.add_argument("--all", action="store_true", help="train every row that is missing, one after another")
+    what.add_argument("--recipes", action="store_true", help="the same for the recipes")
     what.add_argument("--table", type=Path, metavar="FOLDER", help="put the records of a folder side by side")
     parser.add_argument(
         "--out",
@@ -57,6 +58,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--keypoints",
         metavar="SOURCE",
         help="--row: source of the key points (gt); --all: this source alone",
+    )
+    parser.add_argument(
+        "--pictures",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="--row: measure it on photos too, as benchmarks.demo does",
     )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="--row: the seed (1)")
     parser.add_argument(
@@ -84,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
     if not args.table and not args.out:
-        parser.error("--row and --all need --out")
+        parser.error("--row, --all and --recipes need --out")
     if min(args.samples, args.batch_size) < 1 or min(args.seed, args.workers) < 0:
         parser.error("--samples and --batch_size must be at least 1, --seed and --workers at least 0")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
@@ -131,9 +140,10 @@ def _train(args: argparse.Namespace) -> int:
                 device=device,
                 amp=args.amp,
                 cache_dir=args.cache_dir,
+                pictures=args.pictures,
             )
         except RunError as error:
-            if not args.all:
+            if args.row:
                 raise
             # One row that diverges must not cost the night's others.
             print(f"error: {out.name}: {error}", file=sys.stderr)
@@ -157,7 +167,8 @@ def _wanted(args: argparse.Namespace) -> Iterator[tuple[str, str, int, Path]]:
         for keypoints in (args.keypoints,) if args.keypoints else SOURCES:
             for name, row in ROWS.items():
                 out = args.out / f"{name}-{keypoints}-{seed}.json"
-                if seed <= row.seeds and keypoints in row.sources and not out.exists():
+                wanted = row.recipe == args.recipes and seed <= row.seeds and keypoints in row.sources
+                if wanted and not out.exists():
                     yield name, keypoints, seed, out
 
 

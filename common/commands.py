@@ -16,14 +16,7 @@ from common.errors import CheckpointError, UserError
 from common.skeleton import MPI_INF_3DHP_SCORED, NECK, NUM_JOINTS
 
 if TYPE_CHECKING:
-    import torch
-
-    from common.batches import Augment
     from common.evaluate import Evaluation
-    from common.sequences import PoseSet
-    from common.trainer import Trainer
-    from model import HTNet
-    from model.refine import RefineHead
 
 PICTURE_ROWS = 4
 JOINTS = {16: tuple(joint for joint in range(NUM_JOINTS) if joint != NECK), 14: MPI_INF_3DHP_SCORED}
@@ -36,7 +29,9 @@ def train(args: Namespace) -> None:
     """Trains a lifter, or with ``--refine`` the second stage on a trained one."""
     from common import run
     from common.augmentation import augmentation
+    from common.batches import Batches
     from common.records import REFINED
+    from common.training import training
 
     folder = Path(args.checkpoint_dir) / args.name
     made_up = loading.made_up(args)  # what is wrong there is told before anything is loaded or begun
@@ -59,71 +54,19 @@ def train(args: Namespace) -> None:
         log.info("kept is %s", loading.how_chosen(args.select, began_with))
         if head is not None:
             log.info("P1 and P2 of each epoch are of poses %s", REFINED)
-        augment = augmentation(train_set, **made_up, device=device)
-        trainer = _trainer(args, folder, lifter, head, train_set, test_set, device, augment)
+        batches = Batches(
+            train_set,
+            batch_size=args.batch_size,
+            mirrored=args.data_augmentation,
+            seed=args.seed,
+            device=device,
+            augment=augmentation(train_set, **made_up, device=device),
+        )
+        trainer = training(args, lifter, head, batches, test_set, folder)
         if args.resume:
             trainer.restore()
         trainer.fit(args.nepoch)
         log.info("score it by: %s", _score_command(args, folder))
-
-
-def _trainer(
-    args: Namespace,
-    folder: Path,
-    lifter: HTNet,
-    head: RefineHead | None,
-    train_set: PoseSet,
-    test_set: PoseSet,
-    device: torch.device,
-    augment: Augment | None,
-) -> Trainer:
-    from common import losses
-    from common.batches import Batches
-    from common.evaluate import evaluate
-    from common.step import Cosine, Part, Schedule, called
-    from common.trainer import Trainer
-
-    def schedule(rate: float) -> Schedule | Cosine:
-        if args.lr_schedule == "cosine":
-            return Cosine(rate, args.nepoch)
-        return Schedule(rate, args.lr_decay, args.lr_decay_large, args.large_decay_epoch)
-
-    how = {"amp": args.amp, "compiled": args.compile}
-    lift = called(lifter, device, trained=not args.refine_freeze, **how)
-    parts = {"model": Part(lifter, None if args.refine_freeze else schedule(args.lr), lift)}
-    loss = losses.lifting(lift)
-    if head is not None:
-        refine = called(head, device, **how)
-        parts["refine"] = Part(head, schedule(args.lr_refine), refine)
-        loss = losses.refining(lift, refine, frozen=args.refine_freeze)
-
-    def score() -> dict[str, float]:
-        found = evaluate(
-            lifter, test_set, device=device, flip=args.test_augmentation, head=head, amp=args.amp
-        )
-        if not found:  # rank 0 has them
-            return {}
-        return found[-1].average | ({"base_P1": found[0].average["P1"]} if head is not None else {})
-
-    batches = Batches(
-        train_set,
-        batch_size=args.batch_size,
-        mirrored=args.data_augmentation,
-        seed=args.seed,
-        device=device,
-        augment=augment,
-    )
-    return Trainer(
-        parts,
-        batches,
-        loss,
-        score,
-        folder=folder,
-        keep="last" if args.select == "last" else "best",
-        checkpoint_minutes=args.checkpoint_minutes,
-        amp=args.amp,
-        accumulate=args.accumulate,
-    )
 
 
 def _score_command(args: Namespace, folder: Path) -> str:

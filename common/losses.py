@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from common.batches import Batch
-from common.skeleton import LEFT, PARENTS, RIGHT
+from common.skeleton import BONES, LEFT, PARENTS, RIGHT
 from model.refine import back_project
 
 Loss = Callable[[Batch], Tensor]
@@ -32,9 +32,35 @@ def asymmetry(pose: Tensor) -> Tensor:
     return (lengths[0] - lengths[1]).abs().mean()
 
 
-def lifting(lifter: nn.Module) -> Loss:
-    """The lifter's loss: the mean joint distance of its poses."""
-    return lambda batch: mean_joint_distance(lifter(batch.keypoints), batch.target)
+def bone_distance(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean distance of the bones as vectors, so in length and direction: both (B, F, 17, 3), metres.
+
+    Sun et al., *Compositional Human Pose Regression*, ICCV 2017, section 3.1.
+    """
+    ends, starts = map(list, zip(*BONES, strict=True))
+    bones = [pose[..., ends, :] - pose[..., starts, :] for pose in (predicted, target)]  # 2 x (B, F, 16, 3)
+    return mean_joint_distance(*bones)
+
+
+def lifting(lifter: nn.Module, *, bones: float = 0.0, symmetry: float = 0.0) -> Loss:
+    """The lifter's loss: the mean joint distance of its poses.
+
+    Args:
+        lifter: The lifter.
+        bones: Weight of ``bone_distance``, which is added.
+        symmetry: Weight of ``asymmetry``, which is added.
+    """
+
+    def loss(batch: Batch) -> Tensor:
+        pose = lifter(batch.keypoints)  # (B, 1, J, 3)
+        total = mean_joint_distance(pose, batch.target)
+        if bones:
+            total = total + bones * bone_distance(pose, batch.target)
+        if symmetry:
+            total = total + symmetry * asymmetry(pose)
+        return total
+
+    return loss
 
 
 def refining(lifter: nn.Module, head: nn.Module, *, frozen: bool) -> Loss:

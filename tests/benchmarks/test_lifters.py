@@ -19,7 +19,7 @@ from benchmarks.baselines import ResidualMlp
 from benchmarks.lifter_rows import ROWS, Row
 from benchmarks.lifter_runs import EPOCHS, BudgetBatches, epoch_samples
 from benchmarks.lifters import main
-from common import cache
+from common import cache, training
 from common.evaluate import evaluate
 from common.h36m import DATASETS
 from common.losses import lifting
@@ -102,7 +102,8 @@ def test_a_row_is_trained_scored_and_written_down(folder, tmp_path, small, monke
         return orders[-1]
 
     order = BudgetBatches.order
-    monkeypatch.setattr(lifter_runs, "evaluate", evaluated)
+    for module in (lifter_runs, training):
+        monkeypatch.setattr(module, "evaluate", evaluated)
     monkeypatch.setattr(BudgetBatches, "order", ordered)
     assert call(folder, out, "--row", "htnet", "--seed", "3") == 0
     record = read(out)
@@ -147,23 +148,23 @@ def counted(monkeypatch) -> list[tuple[int, ...]]:
     """From here on, the shapes of the key points of all steps."""
     shapes = []
 
-    def loss(lifter):
+    def loss(lifter, **weights):
         def counting(batch):
             assert lifter.training
             shapes.append(tuple(batch.keypoints.shape))
-            return lifting(lifter)(batch)
+            return lifting(lifter, **weights)(batch)
 
         return counting
 
-    monkeypatch.setattr(lifter_runs.losses, "lifting", loss)
+    monkeypatch.setattr(training.losses, "lifting", loss)
     return shapes
 
 
 def interrupted(monkeypatch, at: int):
     """From here on, SIGTERM comes within one step."""
 
-    def loss(lifter):
-        own, seen = lifting(lifter), 0
+    def loss(lifter, **weights):
+        own, seen = lifting(lifter, **weights), 0
 
         def interrupting(batch):
             nonlocal seen
@@ -174,7 +175,7 @@ def interrupted(monkeypatch, at: int):
 
         return interrupting
 
-    monkeypatch.setattr(lifter_runs.losses, "lifting", loss)
+    monkeypatch.setattr(training.losses, "lifting", loss)
 
 
 @pytest.mark.parametrize("at", [1, 2, 17, 30])
