@@ -16,7 +16,8 @@ from common.errors import UserError
 def main(argv: list[str] | None = None) -> int:
     """Runs one command line and returns the exit code.
 
-    0, 1 for a failure, 2 for a wrong call or file, 130 and 143 after Ctrl-C and SIGTERM.
+    0, 1 for a failure, 2 for a wrong call or file, 130 and 143 after Ctrl-C and SIGTERM; but 0 after a
+    SIGTERM that training has written its state at, which is how schedulers end a job that is to go on.
     """
     argv = sys.argv[1:] if argv is None else argv
     args = parse(argv)

@@ -62,11 +62,17 @@ class Progress:
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked for an end; the last checkpoint is written."""
+    """A signal asked for an end; the last checkpoint is written, unless there was nothing to write yet.
 
-    def __init__(self, number: int) -> None:
+    Args:
+        number: The signal.
+        kept: A checkpoint is there. A scheduler's SIGTERM is then no failure: a chain of jobs, each of which
+            goes on where the last was stopped, goes on after the exit code 0 alone.
+    """
+
+    def __init__(self, number: int, *, kept: bool) -> None:
         super().__init__(signal.Signals(number).name)
-        self.exit_code = 128 + number
+        self.exit_code = 0 if kept and number == signal.SIGTERM else 128 + number
 
 
 class Trainer:
@@ -162,7 +168,7 @@ class Trainer:
                     self._save()
                     saved_at = time.monotonic()
                 if number:
-                    raise Stopped(number)
+                    raise self._stopped(number)
         self._stepping = False
 
     def _take_step(self, batch: Batch) -> Tensor:
@@ -270,8 +276,11 @@ class Trainer:
         # Between two steps the state is whole; within one it is not, so the step is finished first. While the
         # epoch is scored nothing changes, and the checkpoint from before it is there.
         if self._signal is not None or not self._stepping:
-            raise Stopped(number)
+            raise self._stopped(number)
         self._signal = number
+
+    def _stopped(self, number: int) -> Stopped:
+        return Stopped(number, kept=(self.folder / checkpoint.LAST).is_file())
 
     def _save(self) -> None:
         """Writes the last checkpoint, and comes back when it is there."""

@@ -184,7 +184,7 @@ def test_a_row_that_was_stopped_goes_on_to_the_same_end(folder, tmp_path, small,
     out = tmp_path / "a.json"
     with monkeypatch.context() as patch:
         interrupted(patch, at)
-        assert call(folder, out, "--row", "htnet") == 143
+        assert call(folder, out, "--row", "htnet") == 0
     assert "the same command goes on" in capsys.readouterr().err
     assert not out.exists()
     assert call(folder, out, "--row", "htnet", "--seed", "2") == 2

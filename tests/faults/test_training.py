@@ -146,7 +146,7 @@ def test_sigterm_writes_a_checkpoint_that_a_requeue_goes_on_from(place):
     assert not (folder / checkpoint.LAST).exists()
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=30)  # what Slurm grants before it kills
-    assert process.returncode == 128 + signal.SIGTERM
+    assert process.returncode == 0
     first, way_on = errors.splitlines()
     assert first == "stopped by SIGTERM"
     stopped_at = progress(folder)
