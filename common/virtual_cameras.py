@@ -17,7 +17,6 @@ from common.batches import Batch
 
 Range = tuple[float, float]
 
-
 LIMITS = {
     "yaw": (-360.0, 360.0),
     "pitch": (-90.0, 90.0),
@@ -74,11 +73,6 @@ class VirtualCameras:
                 raise ValueError(f"{field.name}: expected {expected}, found {low:g} to {high:g}")
         if not 0 <= self.margin < min(1, self.aspect[0]):
             raise ValueError(f"margin: expected a part of half the image, found {self.margin}")
-
-
-def see(batch: Batch, orientation: Tensor, cameras: VirtualCameras, generator: torch.Generator) -> Batch:
-    """The poses of a batch from new cameras: ``to_world``, then ``from_camera``."""
-    return from_camera(to_world(batch, orientation), cameras, generator)
 
 
 def to_world(batch: Batch, orientation: Tensor) -> Tensor:
