@@ -82,7 +82,8 @@ def table(records: list[Record]) -> str:
     """Markdown: for each source of key points a table with a line for each row, and the paper's claim."""
     parts = []
     for source in _sources(records):
-        rows = _rows(records, source)
+        if not (rows := _rows(records, source)):
+            continue
         some = next(iter(rows.values()))[0]
         head = ["lifter", "parameters", "seeds", "P1", "P2", *PDOF_GROUPS, "minutes"]
         lines = [head, ["---"] + ["---:"] * (len(head) - 1)]
@@ -95,7 +96,30 @@ def table(records: list[Record]) -> str:
             "",
             *_claim(rows),
         ]
-    return "\n".join(parts)
+    return "\n".join(parts + _recipes(records))
+
+
+def _recipes(records: list[Record]) -> list[str]:
+    """Lines of Markdown: what each recipe gave, on the test subjects, on other data and on photos."""
+    rows = [(ROWS[name].title, own) for name, own in _rows(records, SOURCES[0], recipe=True).items()]
+    if not rows:
+        return []
+    elsewhere = list(rows[0][1][0]["elsewhere"])
+    head = ["recipe", "P1 / P2", "end joints", *(f"{name}, P1 / P2" for name in elsewhere), "photos"]
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1)]
+    for title, own in rows:
+        found = [own, *([record["elsewhere"][name] for record in own] for name in elsewhere)]
+        pairs = [" / ".join(_mean_and_spread([each[m] for each in f]) for m in ("P1", "P2")) for f in found]
+        ends = _mean_and_spread([record["per_pdof"][END] for record in own])
+        photos = [
+            error for record in own for picture in record.get("photos", {}).values() for error in picture
+        ]
+        lines.append([title, pairs[0], ends, *pairs[1:], f"{statistics.fmean(photos):.0f}" if photos else ""])
+    some = rows[0][1][0]
+    return [
+        f"Recipes, HTNet, `-k {SOURCES[0]}`, {some['samples']:,} samples each; errors in mm:\n",
+        *(f"| {' | '.join(line)} |" for line in lines),
+    ]
 
 
 def _sources(records: list[Record]) -> list[str]:
@@ -103,9 +127,9 @@ def _sources(records: list[Record]) -> list[str]:
     return [name for name in SOURCES if name in found] + sorted(found - set(SOURCES))
 
 
-def _rows(records: list[Record], source: str) -> dict[str, list[Record]]:
-    """The records of a source by row, in the order of ROWS."""
-    own = [record for record in records if record["keypoints"] == source]
+def _rows(records: list[Record], source: str, *, recipe: bool = False) -> dict[str, list[Record]]:
+    """The records of a source by row, in the order of ROWS: those of lifters, or those of recipes."""
+    own = [r for r in records if r["keypoints"] == source and ROWS[r["row"]].recipe == recipe]
     rows = {name: [record for record in own if record["row"] == name] for name in ROWS}
     return {name: found for name, found in rows.items() if found}
 
@@ -157,12 +181,13 @@ def write_plot(path: Path, records: list[Record]) -> None:
 
     from common.draw import write_png
 
-    sources = _sources(records)
-    found = {source: _rows(records, source) for source in sources}
+    found = {source: rows for source in _sources(records) if (rows := _rows(records, source))}
+    if not found:
+        return
     heights = [len(rows) + 1 for rows in found.values()]
     with rc_context({"font.size": 9.5, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(8, 1.2 + 0.38 * sum(heights)), layout="constrained", facecolor="white")
-        panels = figure.subplots(len(sources), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+        panels = figure.subplots(len(found), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         for axes, (source, rows) in zip(panels, found.items(), strict=True):
             axes.set_title(f"key points: {source}", loc="left")
             _draw_rows(axes, rows)

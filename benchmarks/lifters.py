@@ -65,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         default=[],
         metavar="FILE",
-        help="--row: measure it on photos too, as benchmarks.demo does",
+        help="measure what was trained on photos too, as benchmarks.demo does",
     )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="--row: the seed (1)")
     parser.add_argument(

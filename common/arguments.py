@@ -11,6 +11,22 @@ FREE_ON_RESUME = {"train", "resume", "name", "nepoch", "device", "gpu", "workers
 FREE_ON_RESUME |= {"checkpoint_dir", "checkpoint_minutes", "amp", "compile", "accumulate"}
 """Options that change of what a run computes no more than rounding and chance, or how long it goes on."""
 
+RECIPES: dict[str, dict[str, object]] = {
+    "published": {},
+    "open": {
+        "virtual_cameras": "default",
+        "augment_poses": True,
+        "keypoint_noise": "default",
+        "dropout": 0.0,
+        "drop_path": (0.0, 0.0),
+        "batch_size": 256,
+        "lr": 1e-3,
+        "lr_schedule": "cosine",
+        "select": "last",
+    },
+}
+"""Defaults of other options, by the name of ``--recipe``; ``benchmarks/`` has what each is worth."""
+
 DATA = {"dataset", "keypoints", "root_path", "cache_dir", "actions", "downsample", "subset"}
 NETWORKS = {"reload", "previous_dir", "checkpoint_dir", "layers", "channel", "d_hid"}
 NETWORKS |= {"refine", "previous_refine", "test_augmentation", "device", "gpu", "workers", "amp"}
@@ -30,7 +46,7 @@ READ_BY = {
     }
     | {"data_augmentation", "select", "seed", "checkpoint_minutes", "refine_freeze", "lr_refine"}
     | {"compile", "accumulate", "dropout", "drop_path", "train_with", "lr_schedule"}
-    | {"average", "bone_loss", "symmetry_loss"}
+    | {"average", "bone_loss", "symmetry_loss", "recipe"}
     | {"virtual_cameras", "augment_poses", "keypoint_noise"},
     "scoring": DATA
     | NETWORKS
@@ -65,6 +81,15 @@ def _truth(text: str) -> bool:
     if text.lower() not in words:
         raise argparse.ArgumentTypeError(f"expected true or false, got {text}")
     return words[text.lower()]
+
+
+def _words(options: dict[str, object]) -> str:
+    """Options as they are typed."""
+    words = []
+    for name, value in options.items():
+        values = value if isinstance(value, tuple) else () if value in (True, "default") else (value,)
+        words += [f"--{name}", *(f"{each:g}" if isinstance(each, float) else str(each) for each in values)]
+    return " ".join(words)
 
 
 def build_parser(*, defaults: bool = True) -> argparse.ArgumentParser:
@@ -143,6 +168,11 @@ def build_parser(*, defaults: bool = True) -> argparse.ArgumentParser:
     )  # fmt: skip
 
     group = parser.add_argument_group("training")
+    add(
+        group, "--recipe", default="published", choices=tuple(RECIPES),
+        help="other defaults for the options of training: published, as in the paper; open, for ordinary "
+        f"photos: {_words(RECIPES['open'])}",
+    )  # fmt: skip
     add(group, "--nepoch", default=15, type=whole, metavar="N", help="epochs of the whole run")
     add(
         group, "--batch_size", default=512, type=whole, metavar="N",
@@ -269,6 +299,8 @@ def build_parser(*, defaults: bool = True) -> argparse.ArgumentParser:
 def parse(argv: list[str]) -> argparse.Namespace:
     """Parses the command line; a wrong one ends the program with code 2 and a message."""
     parser = build_parser()
+    args = parser.parse_args(argv)
+    parser.set_defaults(**RECIPES[args.recipe])
     args = parser.parse_args(argv)
     kinds = {"comparing": args.compare, "exporting": args.export, "training": args.train}
     kind = next((kind for kind, chosen in kinds.items() if chosen), "scoring")

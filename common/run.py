@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from common import checkpoint
+from common.arguments import build_parser
 from common.errors import UserError
 from common.files import write_json
 
@@ -104,9 +105,12 @@ def resumed(folder: Path, args: Namespace, given: dict[str, Any], free: Iterable
     if not isinstance(saved, dict):
         raise UserError(f"--resume: {folder / checkpoint.OPTIONS} is not there or damaged; is -n right?")
     for name in sorted(given.keys() - set(free)):
-        if name in saved and given[name] != saved[name]:
+        began = saved.get(
+            name, build_parser().get_default(name)
+        )  # a run from before the option had its default
+        if given[name] != (list(began) if isinstance(began, tuple) else began):
             raise UserError(
-                f"--resume: {folder} was begun with --{name} {saved[name]}, not {given[name]}: "
+                f"--resume: {folder} was begun with --{name} {began}, not {given[name]}: "
                 "leave the option away, or start a new run, -n"
             )
     epochs = saved.get("nepoch")

@@ -20,7 +20,8 @@ CALLS = {"training": TRAIN, "scoring": RELOAD, "comparing": ["--compare", "a.jso
 CALLS["exporting"] = ["--export", "onnx", "--previous_dir", "cpn"]
 NO_NAMES = ["../x", "a/b", "/x", "a/", "..", ".", "./a"]
 ACTIONS = {action.dest: action for action in build_parser()._actions if action.dest != "help"}
-READERS = [ROOT / "main.py", ROOT / "common" / "commands.py", ROOT / "common" / "loading.py"]
+READERS = [ROOT / "main.py"]
+READERS += [ROOT / "common" / f"{name}.py" for name in ("arguments", "commands", "loading", "training")]
 READ = {name for path in READERS for name in re.findall(r"\bargs\.(\w+)", path.read_text())}
 
 
@@ -45,6 +46,28 @@ def test_defaults_are_the_published_protocol():
     protocol |= {"data_augmentation": True, "test_augmentation": True, "subset": 1, "downsample": 1}
     protocol |= {"actions": "*", "device": "auto"}
     assert {name: args[name] for name in protocol} == protocol
+
+
+def test_a_recipe_is_the_options_that_its_help_says_and_each_can_be_given_otherwise(capsys):
+    helped = " ".join((ACTIONS["recipe"].help or "").partition("photos: ")[2].split())
+    options = vars(parse([*TRAIN, *helped.split()]))
+    recipe = vars(parse([*TRAIN, "--recipe", "open"]))
+    assert {name for name in recipe if not same_value(recipe[name], options[name])} == {"recipe"}
+    assert (options["virtual_cameras"], options["augment_poses"], options["batch_size"]) == (
+        "default",
+        True,
+        256,
+    )
+    otherwise = parse([*TRAIN, "--recipe", "open", "--lr", "5e-4", "--virtual_cameras", "roll=0:0"])
+    assert (otherwise.lr, otherwise.virtual_cameras, otherwise.lr_schedule) == (5e-4, "roll=0:0", "cosine")
+    assert vars(parse([*TRAIN, "--recipe", "published"])) == vars(parse(TRAIN))
+    assert "invalid choice: 'opn'" in refused(capsys, *TRAIN, "--recipe", "opn")
+    assert "--recipe is not read when scoring" in refused(capsys, *RELOAD, "--recipe", "open")
+
+
+def same_value(a: Any, b: Any) -> bool:
+    """Equal, a tuple and a list of the same numbers too."""
+    return (list(a) == list(b)) if isinstance(a, (tuple, list)) else a == b
 
 
 def test_every_option_has_help():
@@ -150,7 +173,7 @@ def test_calls_that_make_no_sense_are_refused_with_the_reason(capsys, argv, word
 def words_of(name: str) -> list[str]:
     """An option with a value that it takes."""
     action = ACTIONS[name]
-    value = str(next(iter(action.choices or ["0.5" if name.startswith("drop") else "1"])))
+    value = str(next(iter(action.choices or ["0.5" if name.startswith(("drop", "average")) else "1"])))
     return [action.option_strings[-1], *[value] * {0: 0, 2: 2}.get(action.nargs, 1)]
 
 

@@ -138,6 +138,13 @@ def test_an_option_that_contradicts_the_run_is_refused_with_both_values(begun):
     assert caught.value.exit_code == 2
 
 
+def test_an_option_that_the_run_does_not_know_yet_must_be_as_if_it_was_not_there(begun):
+    assert resumed(begun, average=0.0, drop_path=[0.1, 0.3])["average"] == 0.0
+    for given in ({"average": 0.99}, {"drop_path": [0.0, 0.3]}, {"recipe": "open"}):
+        with pytest.raises(UserError, match="leave the option away"):
+            resumed(begun, **given)
+
+
 def test_a_run_that_was_moved_goes_on_where_it_is(begun, tmp_path):
     saved = written(begun)
     saved["options"]["checkpoint_dir"] = "where/it/began"
