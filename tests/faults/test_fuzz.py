@@ -263,6 +263,7 @@ def is_read(name: str, folder: Path, content: bytes) -> bool:
         READERS[name].read(path)
     except UserError as error:
         assert str(error) and len(str(error)) < 5000
+        assert str(error).replace("\n", "").replace("\t", "").isprintable()
         return False
     return True
 
