@@ -188,6 +188,7 @@ def _video(
     *,
     inputs: Sequence[Path] = (),
     source: str | None = None,
+    said: Sequence[str] = (),
 ) -> None:
     from tqdm import tqdm
 
@@ -210,8 +211,9 @@ def _video(
         seen = tqdm(islice(video, args.max_frames), path.name, total, unit="frame", disable=None, leave=False)
         result = from_frames(seen, source or str(path), video.fps, detect, lifter, stages)
         if video.notes:
-            result.notes["video"] = "; ".join(video.notes)
-            log.warning("%s: warning: %s", path, result.notes["video"])
+            log.warning("%s: warning: %s", path, "; ".join(video.notes))
+        if found := [*said, *video.notes]:
+            result.notes["video"] = "; ".join(found)
     result.notes["2D pose"] = note
     _finish(args, result, stem, frames, stages)
 
@@ -229,7 +231,7 @@ def _webcam(args: Namespace, detector: Detector, note: str, lifter: Lifter) -> N
     log.info("recorded %d frames, %.1f per second", count, fps)
     for said in camera.notes:
         log.warning("%s: warning: %s", camera.name, said)
-    _video(args, path, stem, detector, note, lifter, source=camera.name)
+    _video(args, path, stem, detector, note, lifter, source=camera.name, said=camera.notes)
 
 
 def _finish(

@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.files import replacing, write_bytes
+from common.files import replacing
 from common.skeleton import JOINT_NAMES, PARENTS
 from demo.lib.bvh import save_bvh
 from demo.lib.result import Result, Track
 
 FORMAT = "htnet-poses"
 VERSION = 1
+ROWS = 1000
+"""Poses turned into text at once: as Python's numbers and text they take ten times the arrays' memory."""
 
 COORDINATE_FRAMES = {
     "image": "pixels, x to the right, y down, from the upper left corner of the picture",
@@ -115,14 +117,20 @@ def save_npz(result: Result, path: str | os.PathLike[str]) -> None:
 def save_json(result: Result, path: str | os.PathLike[str]) -> None:
     """Writes one JSON object: facts on the input, then the people, with lists as long as their frames."""
     decimals = {field.name: field.decimals for field in FIELDS} | {"times": 6}
-    people = []
-    for track in result.tracks:
-        person: dict[str, Any] = {"id": track.id}
-        for name, array in _arrays(track, result).items():
-            places = decimals[name]
-            person[name] = array.tolist() if places is None else array.astype(float).round(places).tolist()
-        people.append(person)
-    write_bytes(path, (json.dumps({**_facts(result), "people": people}, allow_nan=False) + "\n").encode())
+    facts = json.dumps(_facts(result), allow_nan=False)
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        file.write(f'{facts[:-1]}, "people": [')
+        for number, track in enumerate(result.tracks):
+            file.write(f'{", " if number else ""}{{"id": {track.id}')
+            for name, array in _arrays(track, result).items():
+                file.write(f', "{name}": [')
+                for start in range(0, len(array), ROWS):
+                    rows, places = array[start : start + ROWS], decimals[name]
+                    plain = (rows if places is None else rows.astype(float).round(places)).tolist()
+                    file.write((", " if start else "") + json.dumps(plain, allow_nan=False)[1:-1])
+                file.write("]")
+            file.write("}")
+        file.write("]}\n")
 
 
 def save_csv(result: Result, path: str | os.PathLike[str]) -> None:
@@ -140,12 +148,15 @@ def save_csv(result: Result, path: str | os.PathLike[str]) -> None:
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         file.write(",".join(["person", "frame", "time_s", "interpolated", "joint", *columns]) + "\n")
         for track in result.tracks:
-            table = np.concatenate([_cells(track, field) for field in fields], axis=-1)  # (T, 17, columns)
+            cells = [_cells(track, field) for field in fields]
             times = result.times(track)
             for row, frame in enumerate(track.frames):
+                if row % ROWS == 0:
+                    part = [cell[row : row + ROWS] for cell in cells]
+                    table = np.concatenate(part, axis=-1)  # (rows, 17, columns)
                 time = "" if times is None else f"{times[row]:.6f}"
                 start = f"{track.id},{frame},{time},{int(track.interpolated[row])}"
-                for name, values in zip(JOINT_NAMES, table[row], strict=True):
+                for name, values in zip(JOINT_NAMES, table[row % ROWS], strict=True):
                     file.write(f"{start},{name},{numbers % tuple(values)}\n")
 
 
@@ -154,7 +165,7 @@ def _cells(track: Track, field: Field) -> np.ndarray:
     shape = (len(track.frames), len(JOINT_NAMES), len(field.columns))
     array = getattr(track, field.attribute)
     if array is None:
-        return np.full(shape, np.nan)
+        return np.broadcast_to(np.nan, shape)
     if array.ndim == 2:
         array = array[:, :, None] if len(field.columns) == 1 else array[:, None]  # (T, 17, 1) or (T, 1, 3)
     return np.broadcast_to(array, shape)

@@ -63,13 +63,15 @@ def lift_keypoints(
         raise ValueError("keypoints must be finite, got NaN or infinity")
     if not len(keypoints):
         return np.empty((0, NUM_JOINTS, 3), np.float32)
-    points = keypoints.astype(np.float64)
-    points = in_window(points) if window else normalize_pixels(points, *image_size)
     run = partial(_run, model, device=device, flip=flip) if isinstance(model, nn.Module) else model
-    network_input = points.astype(np.float32)
-    starts = range(0, len(points), batch_size)
+    poses = np.empty((len(keypoints), NUM_JOINTS, 3), np.float32)
     with _one_thread() if one_thread else nullcontext():
-        return np.concatenate([run(network_input[start : start + batch_size]) for start in starts])
+        for start in range(0, len(keypoints), batch_size):
+            batch = slice(start, start + batch_size)
+            points = keypoints[batch].astype(np.float64)
+            points = in_window(points) if window else normalize_pixels(points, *image_size)
+            poses[batch] = run(points.astype(np.float32))
+    return poses
 
 
 def _run(model: nn.Module, batch: np.ndarray, *, device: torch.device, flip: bool) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -173,12 +174,12 @@ def tracks(frames: Iterable[Sequence[Person]], *, max_gap: int = 20, min_frames:
         Tracks by ID.
     """
     tracker = Tracker(max_gap=max_gap)
-    numbers: dict[int, list[int]] = {}
-    # Packed, since a long video holds many people and nothing else of it is kept: 204 bytes a pose.
+    # Packed, since a long video holds many people and nothing else of it is kept: 212 bytes a pose.
+    numbers: dict[int, array[int]] = {}
     packed: dict[int, bytearray] = {}
     for frame, people in enumerate(frames):
         for identity, person in zip(tracker.update(people, frame), people, strict=True):
-            numbers.setdefault(identity, []).append(frame)
+            numbers.setdefault(identity, array("q")).append(frame)
             row = np.column_stack([person.keypoints, person.scores]).astype(np.float32)  # (J, 3)
             packed.setdefault(identity, bytearray()).extend(row.tobytes())
     return [
@@ -188,7 +189,7 @@ def tracks(frames: Iterable[Sequence[Person]], *, max_gap: int = 20, min_frames:
     ]
 
 
-def _track(identity: int, numbers: list[int], points: np.ndarray) -> Track:
+def _track(identity: int, numbers: Sequence[int], points: np.ndarray) -> Track:
     """A track from the frames where a person was found, with (N, J, 3) key points and scores."""
     found = np.array(numbers)
     keypoints, scores = fill_gaps(found, points[..., :2], points[..., 2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -20,6 +21,10 @@ FPS_RANGE = (0.5, 480.0)
 FALLBACK_FPS = 30.0
 MISSING_SHARE = 0.05
 """Containers only estimate their number of frames; a video that lacks more than this share was cut."""
+PATIENCE = 2.0
+"""Seconds for which a webcam may give no picture before it counts as gone: single frames fail on a busy bus,
+and some cameras take a moment to wake."""
+PAUSE = 0.02
 _SILENCE = threading.Lock()
 """The level of OpenCV's log is the whole program's: of two who set it, one would set back the other's."""
 
@@ -36,6 +41,7 @@ class Video:
         fps: Frames per second.
         frame_count: The container's estimate of the number of frames; None where it has none.
         notes: What is odd about the video, for the user; complete when all frames are read.
+        failed: How often a webcam was asked for a frame and gave none, before it went on.
 
     Args:
         source: The file, or the number of a webcam.
@@ -49,6 +55,7 @@ class Video:
 
         self.name = f"webcam {source}" if isinstance(source, int) else os.fspath(source)
         self.notes: list[str] = []
+        self.failed = 0
         self._live = isinstance(source, int)
         self._capture = _open_camera(source) if isinstance(source, int) else _open_file(source)
         try:
@@ -57,7 +64,11 @@ class Video:
                 check_size(*(int(self._capture.get(side)) for side in sides))
                 self._first = self._read()
                 if self._first is None:
-                    raise InputError("no frame in it can be read; is it cut short, or still being written?")
+                    raise InputError(
+                        "it gives no picture; does another program hold it, is its shutter closed?"
+                        if self._live
+                        else "no frame in it can be read; is it cut short, or still being written?"
+                    )
         except InputError:
             self.close()
             raise
@@ -95,6 +106,17 @@ class Video:
             )
 
     def _read(self) -> np.ndarray | None:
+        frame = self._try()
+        if frame is None and self._live:
+            failed, end = 0, time.monotonic() + PATIENCE
+            while frame is None and time.monotonic() < end:
+                failed += 1
+                time.sleep(PAUSE)
+                frame = self._try()
+            self.failed += failed if frame is not None else 0
+        return frame
+
+    def _try(self) -> np.ndarray | None:
         import cv2
 
         taken, frame = self._capture.read()
@@ -104,9 +126,10 @@ class Video:
         low, high = FPS_RANGE
         if math.isfinite(fps) and low <= fps <= high:
             return float(fps)
-        self.notes.append(
-            f"it claims {fps:g} frames per second; {FALLBACK_FPS:g} are assumed: times are a guess"
-        )
+        if not self._live:  # a webcam's rate is measured
+            self.notes.append(
+                f"it claims {fps:g} frames per second; {FALLBACK_FPS:g} are assumed: times are a guess"
+            )
         return FALLBACK_FPS
 
 
@@ -156,9 +179,9 @@ def silent() -> Iterator[None]:
     import cv2
 
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    log = cv2.utils.logging
+    log = getattr(cv2.utils, "logging", cv2)  # OpenCV 5, and before it
     with _SILENCE:
-        level = log.setLogLevel(log.LOG_LEVEL_SILENT)
+        level = log.setLogLevel(0)
         try:
             yield
         finally:

@@ -74,7 +74,8 @@ class VideoWriter:
         if not writer.isOpened():
             raise RunError(
                 f"{self.path}: OpenCV cannot write MP4 with the codec {CODEC} at {width} x {height} here; "
-                "install opencv-python-headless from PyPI, which can, or leave the video out (--no-render)"
+                "is the disk full? If not, install opencv-python-headless from PyPI, which can, or leave the "
+                "video out (--no-render)"
             )
         return writer
 

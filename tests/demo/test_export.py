@@ -2,6 +2,7 @@
 
 import csv
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -215,3 +216,22 @@ def test_a_failed_save_leaves_the_old_file(film, tmp_path, kind):
     with pytest.raises((ValueError, TypeError)):
         export.save(film, tmp_path / "out", [kind])
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", ["json", "csv"])
+def test_long_tracks_are_turned_into_text_in_parts_that_nobody_sees(kind, tmp_path, monkeypatch):
+    people = [track(1, range(2000), raw=True), track(2, range(1500, 4501), root=True), track(3, [9])]
+    long = Result("night", (640, 480), 5000, 25.0, people)
+    in_parts = saved(long, kind, tmp_path).read_bytes()
+    if kind == "json":
+        assert in_parts.decode() == json.dumps(json.loads(in_parts)) + "\n"
+    tracemalloc.start()
+    saved(long, kind, tmp_path)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    monkeypatch.setattr(export, "ROWS", 10_000)
+    assert saved(long, kind, tmp_path).read_bytes() == in_parts
+    arrays = sum(array.nbytes for each in people for array in vars(each).values() if hasattr(array, "nbytes"))
+    assert most < (3 if kind == "json" else 2) * arrays, (
+        "5002 poses as Python's numbers take 25 times as much"
+    )
