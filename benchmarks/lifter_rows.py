@@ -52,14 +52,12 @@ OPEN += "--lr_schedule cosine"
 RECIPES = {
     "published": "",
     "cosine": "--lr 1e-3 --lr_schedule cosine",
-    "average": "--average 0.999",
     "bones": "--bone_loss 0.5 --symmetry_loss 0.1",
     "undropped": "--dropout 0 --drop_path 0 0",
     "noise": "--keypoint_noise",
     "cameras": "--virtual_cameras",
     "poses": "--virtual_cameras --augment_poses",
     "open": OPEN,
-    "open_average": f"{OPEN} --average 0.999",
     "open_bones": f"{OPEN} --bone_loss 0.5 --symmetry_loss 0.1",
 }
 """Options that are added to those of the published recipe."""

@@ -165,8 +165,7 @@ def _fit(
         trainer.restore()
     trainer.score = _Curve(trainer.score)
     trainer.fit(EPOCHS)
-    kept = trainer.parts["model"].kept
-    found = evaluate(kept, test_set, device=device, head=head)
+    found = evaluate(lifter, test_set, device=device, head=head)
     log.info("on all test poses: P1 %.2f mm, P2 %.2f mm", *map(found[-1].average.get, ("P1", "P2")))
     return {
         "steps": len(batches) * EPOCHS,
@@ -175,8 +174,8 @@ def _fit(
         "test_poses": len(test_set),
         **_errors(found[-1]),
         **({"before_refining": _errors(found[0])} if head is not None else {}),
-        **({"elsewhere": _elsewhere(kept, others, device)} if others else {}),
-        **({"photos": _photos(kept, pictures, device)} if pictures else {}),
+        **({"elsewhere": _elsewhere(lifter, others, device)} if others else {}),
+        **({"photos": _photos(lifter, pictures, device)} if pictures else {}),
         "seconds": sum(record["seconds"] for record in trainer.progress.history),
         "seconds_lack_what_a_stop_cost": resume,
         "device": str(device),

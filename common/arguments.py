@@ -46,7 +46,7 @@ READ_BY = {
     }
     | {"data_augmentation", "select", "seed", "checkpoint_minutes", "refine_freeze", "lr_refine"}
     | {"compile", "accumulate", "dropout", "drop_path", "train_with", "lr_schedule"}
-    | {"average", "bone_loss", "symmetry_loss", "recipe"}
+    | {"bone_loss", "symmetry_loss", "recipe"}
     | {"virtual_cameras", "augment_poses", "keypoint_noise"},
     "scoring": DATA
     | NETWORKS
@@ -200,11 +200,6 @@ def build_parser(*, defaults: bool = True) -> argparse.ArgumentParser:
         help="factor after every --large_decay_epoch epochs, instead of --lr_decay",
     )  # fmt: skip
     add(group, "--large_decay_epoch", default=5, type=whole, metavar="N", help="see --lr_decay_large")
-    add(
-        group, "--average", default=0.0, type=_number(float, 0, 0.99999), metavar="DECAY",
-        help="score and keep the mean of the weights over the latest steps, each counting DECAY times as "
-        "much as the one after it; 0: the weights themselves",
-    )  # fmt: skip
     add(
         group, "--bone_loss", default=0.0, type=_number(float, 0), metavar="WEIGHT",
         help="weight of the mean distance of the bones as vectors in the loss",

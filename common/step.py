@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 
 from common import distributed
 from common.batches import Batch
@@ -75,31 +74,11 @@ class Part:
         network: The network, on the device of the batches.
         schedule: Learning rate of each epoch; None leaves the network as it is, in evaluation mode.
         called: What the loss calls in its place: see ``common.step.called``. The network itself when None.
-        average: The mean of its weights over the latest steps (see ``averaged``), or None.
     """
 
     network: nn.Module
     schedule: Schedule | Cosine | None
     called: nn.Module | None = None
-    average: AveragedModel | None = None
-
-    @property
-    def kept(self) -> nn.Module:
-        """The network that is scored and kept: with the averaged weights, if there are any."""
-        return self.network if self.average is None else self.average.module
-
-
-def averaged(network: nn.Module, decay: float) -> AveragedModel:
-    """A copy of a network whose weights follow it: each step leaves ``decay`` of them and adds of its own.
-
-    In the first steps the share is smaller, so that the weights from before training are soon forgotten.
-    """
-
-    def follow(average: Any, weights: Any, steps: Tensor | int) -> None:
-        share = min(decay, (1 + float(steps)) / (10 + float(steps)))
-        torch._foreach_lerp_(average, weights, 1 - share)
-
-    return AveragedModel(network, multi_avg_fn=follow).eval()
 
 
 def called(
@@ -158,7 +137,6 @@ class Step:
         # What is small in float16 would be 0 there: gradients are computed enlarged, and made smaller again.
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
         self.loss, self.accumulate = loss, accumulate
-        self.averages = {name: (p.average, p.network) for name, p in parts.items() if p.average is not None}
         self.shared = [p.called for p in parts.values() if isinstance(p.called, DistributedDataParallel)]
         if distributed.world() > 1 and len(self.shared) != len(self.schedules):
             raise ValueError("several processes: expected Part.called for each network that is trained")
@@ -185,8 +163,6 @@ class Step:
             total += loss.detach() * own
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        for average, network in self.averages.values():
-            average.update_parameters(network)
         return total
 
     def set_rates(self, at: float) -> None:
@@ -204,9 +180,7 @@ class Step:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of this."""
-        averages = {name: average.state_dict() for name, (average, _) in self.averages.items()}
-        state = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
-        return state | ({"averages": averages} if averages else {})
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Takes over the state of a checkpoint, of any device and precision.
@@ -221,8 +195,6 @@ class Step:
             for group, own in zip(optimizer["param_groups"], self.optimizer.param_groups, strict=True)
         ]
         self.optimizer.load_state_dict(optimizer)
-        for name, (average, _) in self.averages.items():
-            average.load_state_dict(state["averages"][name])
         if scaler := state.get("scaler"):
             self.scaler.load_state_dict(scaler)
 

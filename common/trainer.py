@@ -242,7 +242,7 @@ class Trainer:
         kept = self._kept() is record
         if kept:
             for part, file in zip(self.parts.values(), self._files(record), strict=True):
-                checkpoint.save(self.folder / file, part.kept.state_dict())
+                checkpoint.save(self.folder / file, part.network.state_dict())
         write_json(self.folder / "history.json", progress.history)
         log.info(
             "epoch: %d, lr: %.7f, loss: %.4f, p1: %.2f, p2: %.2f%s",

@@ -1,4 +1,4 @@
-"""From the options of a training to its trainer: schedules, losses, averaged weights, and what is scored."""
+"""From the options of a training to its trainer: schedules, losses, and what is scored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from common import losses
 from common.batches import Batches
 from common.evaluate import evaluate
 from common.sequences import PoseSet
-from common.step import Cosine, Part, Schedule, averaged, called
+from common.step import Cosine, Part, Schedule, called
 from common.trainer import Trainer
 
 
@@ -39,8 +39,7 @@ def training(
     def add(name: str, network: nn.Module, rate: float, *, trained: bool = True) -> nn.Module:
         """Makes a part, and gives what the loss is to call."""
         call = called(network, batches.device, amp=args.amp, compiled=args.compile, trained=trained)
-        average = averaged(network, args.average) if args.average and trained else None
-        parts[name] = Part(network, _schedule(args, rate) if trained else None, call, average)
+        parts[name] = Part(network, _schedule(args, rate) if trained else None, call)
         return call
 
     lift = add("model", lifter, args.lr, trained=not args.refine_freeze)
@@ -51,11 +50,11 @@ def training(
 
     def score() -> dict[str, float]:
         found = evaluate(
-            parts["model"].kept,
+            lifter,
             test_set,
             device=batches.device,
             flip=args.test_augmentation,
-            head=parts["refine"].kept if head is not None else None,
+            head=head,
             amp=args.amp,
         )
         if not found:  # rank 0 has them

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -142,6 +143,32 @@ def test_a_refined_row_has_both_figures(folder, tmp_path, small):
     assert record["before_refining"]["P1"] != record["P1"]
     assert record["parameters"] > sum(p.numel() for p in ROWS["htnet"].build().parameters()) + 100_000
     assert set(record["history"][0]) >= {"learning_rate", "learning_rate_refine"}
+
+
+def test_a_recipe_is_trained_with_its_options_and_scored_on_other_data_too(
+    files, write_files, tmp_path, small, monkeypatch
+):
+    folder = write_files(*files)
+    assert call(folder, tmp_path / "a.json", "--row", "htnet") == 0
+    options = ("--keypoint_noise", "--dropout", "0", "--lr", "0.002")
+    row = Row("`noise`", ROWS["htnet"].build, sources=("gt",), options=options, recipe=True)
+    monkeypatch.setitem(ROWS, "noise", row)
+    out = tmp_path / "noise-gt-1.json"
+    assert call(folder, out, "--row", "noise") == 2, "the other key points are missing"
+    assert not out.exists()
+    write_files(*files, keypoints=CPN)
+    monkeypatch.setattr(lifter_runs, "EPOCHS", 1)
+    chances, build = [], row.build
+    seen = replace(row, build=lambda **chance: chances.append(chance) or build(**chance))
+    monkeypatch.setitem(ROWS, "noise", seen)
+    assert call(folder, tmp_path, "--recipes") == 0
+    found = read(out)
+    assert chances == [{"dropout": 0.0, "drop_path": (0.1, 0.3)}]
+    assert found["history"][0]["learning_rate"] == 0.002
+    assert found["history"][0]["loss"] != read(tmp_path / "a.json")["history"][0]["loss"]
+    assert list(found["elsewhere"]) == [f"{CPN} key points", "the bundled sample"]
+    assert len({found["P1"], *(each["P1"] for each in found["elsewhere"].values())}) == 3
+    assert [path.name for path in tmp_path.glob("*.json")].count("htnet-gt-2.json") == 0  # --all's affair
 
 
 def counted(monkeypatch) -> list[tuple[int, ...]]:
@@ -315,6 +342,24 @@ def test_the_table_has_means_spreads_and_the_claim(tmp_path, capsys):
     )
     with Image.open(tmp_path / "lifters.png") as picture:
         assert min(picture.size) > 400
+
+
+def test_recipes_have_a_table_of_their_own(tmp_path, capsys):
+    there = {"P1": 90.0, "P2": 60.0}
+    more = {"elsewhere": {"other data": there}, "photos": {"a.png": [80.0, 70.0], "b.png": [60.0]}}
+    write(
+        tmp_path,
+        record("open", 1, 40.0, 60.0, **more),
+        record("published", 1, 50.0, 70.0, **more | {"photos": {}}),
+        record("htnet", 1, 99.0, 99.0),
+    )
+    assert main(["--table", str(tmp_path)]) == 0
+    lifters, recipes = capsys.readouterr().out.split("Recipes, HTNet")
+    assert "99.00" in lifters and "40.00" not in lifters and "99.00" not in recipes
+    lines = [line for line in recipes.splitlines() if line.startswith("| ")]
+    assert "| published recipe | 50.00 / 25.00 | 70.00 | 90.00 / 60.00 |  |" in lines
+    (made_up,) = (line for line in lines if line.startswith("| `--virtual_cameras --augment_poses"))
+    assert made_up.endswith("| 40.00 / 20.00 | 60.00 | 90.00 / 60.00 | 70 |")
 
 
 @pytest.mark.parametrize(

@@ -139,8 +139,8 @@ def test_an_option_that_contradicts_the_run_is_refused_with_both_values(begun):
 
 
 def test_an_option_that_the_run_does_not_know_yet_must_be_as_if_it_was_not_there(begun):
-    assert resumed(begun, average=0.0, drop_path=[0.1, 0.3])["average"] == 0.0
-    for given in ({"average": 0.99}, {"drop_path": [0.0, 0.3]}, {"recipe": "open"}):
+    assert resumed(begun, dropout=0.1, drop_path=[0.1, 0.3])["dropout"] == 0.1
+    for given in ({"dropout": 0.2}, {"drop_path": [0.0, 0.3]}, {"recipe": "open"}):
         with pytest.raises(UserError, match="leave the option away"):
             resumed(begun, **given)
 

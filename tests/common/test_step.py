@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from common.batches import Batch
-from common.step import Cosine, Part, Schedule, Step, averaged
+from common.step import Cosine, Part, Schedule, Step
 
 
 def test_the_published_schedule_stays_within_an_epoch():
@@ -46,21 +46,3 @@ def test_the_optimizer_takes_the_rate_of_the_place():
     step.set_rates(1.5)
     step(batch)
     assert (network.weight - before).abs().max().item() == pytest.approx(5e-3, rel=0.5)
-
-
-def test_an_average_forgets_where_training_began_and_then_follows_at_its_pace():
-    network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm2d(1))
-    part = Part(network, Schedule(0.1), average=averaged(network, 0.9))
-    assert part.kept is not network and not part.kept.training
-    step, seen = step_of(part), []
-    for _ in range(120):
-        step(some_batch())
-        seen.append(network[0].bias.detach().clone())
-    expected = seen[0]
-    for number, value in enumerate(seen[1:], start=1):
-        share = min(0.9, (1 + number) / (10 + number))  # 1 of 10 in the beginning, 9 of 10 from step 80 on
-        expected = share * expected + (1 - share) * value
-    torch.testing.assert_close(part.kept[0].bias, expected)
-    torch.testing.assert_close(part.kept[1].running_mean, network[1].running_mean)
-    assert not torch.equal(part.kept[0].bias, network[0].bias)
-    assert Part(network, Schedule()).kept is network

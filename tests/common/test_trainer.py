@@ -20,7 +20,6 @@ from common.device import in_precision
 from common.errors import CheckpointError, RunError
 from common.losses import lifting, mean_joint_distance
 from common.sequences import PoseSet, Sequence
-from common.step import averaged
 from common.trainer import Part, Schedule, Stopped, Trainer
 
 CPU = torch.device("cpu")
@@ -79,7 +78,6 @@ def build(
     head=False,
     lifter_schedule=Schedule(),
     amp="off",
-    average=None,
 ) -> Any:
     """A trainer of a new process: same seed, nothing else kept.
 
@@ -98,8 +96,7 @@ def build(
     batches = Batches(poses or pose_set(), batch_size=16, mirrored=True, seed=1, device=CPU)
     folder.mkdir(exist_ok=True)
     lift = in_precision(model, amp, CPU)
-    follower = averaged(model, average) if average else None
-    parts, loss = {"model": Part(model, lifter_schedule, average=follower)}, lifting(lift)
+    parts, loss = {"model": Part(model, lifter_schedule)}, lifting(lift)
     if head:
         parts["refine"] = Part(nn.Linear(3, 3), Schedule())
         loss = lambda batch: mean_joint_distance(  # noqa: E731
@@ -518,22 +515,6 @@ def test_a_signal_in_mid_epoch_ends_the_step_and_saves(tmp_path, unbroken, numbe
     assert (last(tmp_path / "a")["progress"]["epoch"], last(tmp_path / "a")["progress"]["step"]) == (2, 2)
     resumed(tmp_path / "a").fit(2)
     assert_as_unbroken(tmp_path / "a", unbroken)
-
-
-def test_averaged_weights_are_kept_and_go_on_where_they_were(tmp_path):
-    build(tmp_path / "whole", average=0.9).fit(2)
-    with pytest.raises(Stopped):
-        build(tmp_path / "a", average=0.9, at_step=raising(signal.SIGINT, 4)).fit(2)
-    trainer = resumed(tmp_path / "a", average=0.9)
-    trainer.fit(2)
-    assert same(last(tmp_path / "a"), last(tmp_path / "whole"))
-    kept = checkpoint.read(next((tmp_path / "a").glob("model_*.pth")))
-    assert same(kept, checkpoint.read(next((tmp_path / "whole").glob("model_*.pth"))))
-    assert same(kept, dict(trainer.parts["model"].kept.state_dict()))
-    assert not same(kept, dict(trainer.lifter.state_dict()))
-    with pytest.raises(CheckpointError, match="expected the whole state of a run"):
-        build(tmp_path / "plain").fit(1)
-        build(tmp_path / "plain", average=0.9).restore()
 
 
 def test_a_signal_in_the_last_step_of_an_epoch_loses_nothing(tmp_path, unbroken):
