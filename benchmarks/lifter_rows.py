@@ -47,18 +47,13 @@ ROWS = {
     "htnet_refine": Row(f"HTNet, {REFINED}", HTNet, refine=True),
 } | {name: Row(title, build, sources=SOURCES[:1]) for name, (title, build) in ABLATIONS.items()}
 
-OPEN = "--virtual_cameras --augment_poses --keypoint_noise --dropout 0 --drop_path 0 0 --lr 1e-3 "
-OPEN += "--lr_schedule cosine"
 RECIPES = {
     "published": "",
-    "cosine": "--lr 1e-3 --lr_schedule cosine",
+    "cosine": "--recipe cosine",
     "bones": "--bone_loss 0.5 --symmetry_loss 0.1",
-    "undropped": "--dropout 0 --drop_path 0 0",
     "noise": "--keypoint_noise",
     "cameras": "--virtual_cameras",
-    "poses": "--virtual_cameras --augment_poses",
-    "open": OPEN,
-    "open_bones": f"{OPEN} --bone_loss 0.5 --symmetry_loss 0.1",
+    "open": "--recipe open",
 }
 """Options that are added to those of the published recipe."""
 ROWS |= {

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks.lifter_rows import ROWS, SOURCES, Row
 from common import cache, checkpoint, loading, run
-from common.arguments import build_parser
+from common.arguments import parse
 from common.augmentation import augmentation
 from common.batches import Batches
 from common.errors import UserError
@@ -31,7 +31,6 @@ from model.refine import RefineHead
 DATASET = DATASETS["h36m"]
 EPOCHS = 15
 """The published recipe's epochs. Here each is a fifteenth of the samples, so that the rate falls as there."""
-REFINE_RATE = 1e-3
 OTHER_FRAMES = 5
 """A recipe is scored on one of so many frames of the data's other key points."""
 CURVE_FRAMES = 50
@@ -200,11 +199,10 @@ class _Curve:
 
 def _main_options(row: Row, options: dict[str, Any]) -> Namespace:
     """The options of ``main.py`` that a row is trained with."""
-    argv = ["--train", "--select", "last", "--nepoch", str(EPOCHS), "--checkpoint_minutes", "2"]
-    argv += ["--lr_refine", str(REFINE_RATE)]
+    argv = ["--train", "-n", "row", "--select", "last", "--nepoch", str(EPOCHS), "--checkpoint_minutes", "2"]
     for name in ("seed", "batch_size", "amp"):
         argv += [f"--{name}", str(options[name])]
-    return build_parser().parse_args([*argv, *row.options])
+    return parse([*argv, *row.options])
 
 
 def _elsewhere(lifter: nn.Module, others: dict[str, PoseSet], device: torch.device) -> dict[str, Any]:

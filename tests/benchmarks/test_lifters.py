@@ -358,7 +358,7 @@ def test_recipes_have_a_table_of_their_own(tmp_path, capsys):
     assert "99.00" in lifters and "40.00" not in lifters and "99.00" not in recipes
     lines = [line for line in recipes.splitlines() if line.startswith("| ")]
     assert "| published recipe | 50.00 / 25.00 | 70.00 | 90.00 / 60.00 |  |" in lines
-    (made_up,) = (line for line in lines if line.startswith("| `--virtual_cameras --augment_poses"))
+    (made_up,) = (line for line in lines if line.startswith("| `--recipe open`"))
     assert made_up.endswith("| 40.00 / 20.00 | 60.00 | 90.00 / 60.00 | 70 |")
 
 
