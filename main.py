@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import logging
 import shlex
+import signal
 import sys
+import threading
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from signal import SIGTERM
+from typing import Any
 
 from common import distributed
 from common.arguments import FREE_ON_RESUME, contradiction, given, parse
@@ -17,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command line and returns the exit code.
 
     0, 1 for a failure, 2 for a wrong call or file, 130 and 143 after Ctrl-C and SIGTERM; but 0 after a
-    SIGTERM that training has written its state at, which is how schedulers end a job that is to go on.
+    SIGTERM at which a training's state is on disk, which is how schedulers end a job that is to go on.
     """
     argv = sys.argv[1:] if argv is None else argv
     args = parse(argv)
@@ -34,10 +40,12 @@ def main(argv: list[str] | None = None) -> int:
         if args.export:
             commands.export(args)
             return 0
-        _prepare(args, argv)
         if args.train:
-            commands.train(args)
+            with _told_of_sigterm():
+                _prepare(args, argv)
+                commands.train(args)
         else:
+            _prepare(args, argv)
             commands.evaluate(args)
     except UserError as error:
         _say(f"error: {error}", error)
@@ -52,11 +60,30 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt as stop:
         _say(f"stopped by {stop}" if str(stop) else "stopped", stop)
-        if not hasattr(stop, "exit_code"):  # Ctrl-C outside of the training itself
-            return 130
-        _say(_way_on(args), stop)
-        return stop.exit_code
+        way_on = _way_on(args)
+        _say(way_on, stop)
+        if hasattr(stop, "exit_code"):
+            return stop.exit_code
+        # Outside of the training itself nothing has been done since the last checkpoint.
+        return 130 if str(stop) != SIGTERM.name else 0 if way_on else 128 + SIGTERM
     return 0
+
+
+@contextmanager
+def _told_of_sigterm() -> Iterator[None]:
+    """Turns SIGTERM into an exception while the block runs: loading takes a while, and is a part of a run."""
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt(SIGTERM.name)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(SIGTERM, before)
 
 
 def _say(text: str, end: BaseException) -> None:

@@ -93,7 +93,6 @@ def train_row(
         device: Where to compute.
         amp: Precision of training: see ``common.device.in_precision``. Scores are computed in float32.
         cache_dir: Folder for the converted data; None as in ``common.cache.load``.
-
         pictures: Photos to lift people in when it is trained, for the record.
 
     Raises:
@@ -102,6 +101,8 @@ def train_row(
     if name not in ROWS:
         raise UserError(f"--row {name}: expected one of {', '.join(ROWS)}")
     row = ROWS[name]
+    if row.recipe and keypoints not in row.sources:
+        raise UserError(f"-k {keypoints}: recipes are tried on {' and '.join(row.sources)} alone")
     poses = cache.load(DATASET, root, keypoints, cache_dir)
     others = _other_tests(root, keypoints, cache_dir) if row.recipe else {}
     options: dict[str, Any] = {

@@ -71,6 +71,10 @@ def _read(path: Path) -> Record:
             or not all(map(math.isfinite, figures))
         ):
             raise ValueError("an unknown row or precision, or a figure that is not finite")
+        if ROWS[record["row"]].recipe:
+            others = [each[name] for each in record["elsewhere"].values() for name in ("P1", "P2")]
+            if not all(map(math.isfinite, others)):
+                raise ValueError("a figure that is not finite")
         return record
     except (ValueError, TypeError, LookupError) as error:
         raise UserError(
@@ -105,6 +109,8 @@ def _recipes(records: list[Record]) -> list[str]:
     if not rows:
         return []
     elsewhere = list(rows[0][1][0]["elsewhere"])
+    if any(list(record["elsewhere"]) != elsewhere for _, own in rows for record in own):
+        raise UserError("the recipes' records were scored on different other data: train them again, alike")
     head = ["recipe", "P1 / P2", "end joints", *(f"{name}, P1 / P2" for name in elsewhere), "photos"]
     lines = [head, ["---"] + ["---:"] * (len(head) - 1)]
     for title, own in rows:
@@ -117,7 +123,8 @@ def _recipes(records: list[Record]) -> list[str]:
         lines.append([title, pairs[0], ends, *pairs[1:], f"{statistics.fmean(photos):.0f}" if photos else ""])
     some = rows[0][1][0]
     return [
-        f"Recipes, HTNet, `-k {SOURCES[0]}`, {some['samples']:,} samples each; errors in mm:\n",
+        f"Recipes, HTNet, `-k {SOURCES[0]}`, {some['samples']:,} samples each, "
+        f"in steps of {some['batch_size']}; errors in mm:\n",
         *(f"| {' | '.join(line)} |" for line in lines),
     ]
 

@@ -2,12 +2,14 @@
 
     python -m benchmarks.lifters --row mgcn --seed 2 -k gt --root_path DIR --out FOLDER/mgcn-gt-2.json
     python -m benchmarks.lifters --all --root_path DIR --out FOLDER
+    python -m benchmarks.lifters --recipes --pictures FILES --root_path DIR --out FOLDER
     python -m benchmarks.lifters --table FOLDER
 
-Each row is trained by this project's loop with the published recipe, on the same number of samples: each of
-the recipe's fifteen epochs is a fifteenth of them. The weights after the last step are scored, so that the
-test subjects choose nothing. ``--all`` trains every row whose record FOLDER lacks. Both can be stopped at any
-time: the same command goes on. ``--table`` prints FOLDER's records as Markdown and draws FOLDER/lifters.png.
+Each row is trained by this project's loop with the published recipe, or HTNet with another one, on the same
+number of samples: each of fifteen epochs is a fifteenth of them. The weights after the last step are scored,
+so that the test subjects choose nothing. ``--all`` trains every lifter whose record FOLDER lacks, and
+``--recipes`` every recipe. All can be stopped at any time: the same command goes on. ``--table`` prints
+FOLDER's records as Markdown and draws FOLDER/lifters.png.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="PATH",
-        help="--row: the record to write; --all: the folder of the records",
+        help="--row: the record to write; --all and --recipes: the folder of the records",
     )
     parser.add_argument(
         "--root_path",
@@ -57,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
         "-k",
         "--keypoints",
         metavar="SOURCE",
-        help="--row: source of the key points (gt); --all: this source alone",
+        help="--row: source of the key points (gt); --all and --recipes: this source alone",
     )
     parser.add_argument(
         "--pictures",
@@ -161,14 +163,16 @@ def _wanted(args: argparse.Namespace) -> Iterator[tuple[str, str, int, Path]]:
     if args.row:
         yield args.row, args.keypoints or "gt", args.seed, args.out
         return
-    if args.keypoints and args.keypoints not in SOURCES:
-        raise UserError(f"-k {args.keypoints}: --all takes one of {', '.join(SOURCES)}")
-    for seed in range(1, max(row.seeds for row in ROWS.values()) + 1):
-        for keypoints in (args.keypoints,) if args.keypoints else SOURCES:
-            for name, row in ROWS.items():
+    rows = {name: row for name, row in ROWS.items() if row.recipe == args.recipes}
+    sources = [source for source in SOURCES if any(source in row.sources for row in rows.values())]
+    if args.keypoints and args.keypoints not in sources:
+        option = "--recipes" if args.recipes else "--all"
+        raise UserError(f"-k {args.keypoints}: {option} takes {' or '.join(sources)}")
+    for seed in range(1, max(row.seeds for row in rows.values()) + 1):
+        for keypoints in (args.keypoints,) if args.keypoints else sources:
+            for name, row in rows.items():
                 out = args.out / f"{name}-{keypoints}-{seed}.json"
-                wanted = row.recipe == args.recipes and seed <= row.seeds and keypoints in row.sources
-                if wanted and not out.exists():
+                if seed <= row.seeds and keypoints in row.sources and not out.exists():
                     yield name, keypoints, seed, out
 
 

@@ -24,6 +24,7 @@ import numpy as np
 
 from benchmarks.made_up_webcam import FPS, Camera, Knowing
 from benchmarks.soak_meter import Meter
+from common.files import write_json
 from demo import vis
 from demo.lib import detectors, outputs
 from demo.lib.person import Person
@@ -96,14 +97,16 @@ def main() -> int:
     args = parser.parse_args()
     if args.minutes < 1 or not Path("/proc/self/status").is_file():
         parser.error("expected --minutes of 1 or more, and Linux, which has /proc to read from")
+    if args.json and not args.json.parent.is_dir():
+        parser.error(f"--json {args.json}: there is no folder {args.json.parent}")
     options = ["--detector", "blazepose", "--previous_dir", "sample", "--smooth", "--save", "npz", "json"]
     options += ["--html"] if args.render else ["--no-render"]
     with tempfile.TemporaryDirectory() as folder:
         found = soak(args.minutes, Path(folder), options, Knowing() if args.detector == "none" else None)
-    text = json.dumps({"detector": args.detector, **found}, indent=1)
-    print(text)
+    found = {"detector": args.detector, **found}
+    print(json.dumps(found, indent=1))
     if args.json:
-        args.json.write_text(f"{text}\n")
+        write_json(args.json, found)
     return 1 if found["leaks"] or found["exit_code"] else 0
 
 

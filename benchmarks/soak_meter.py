@@ -52,7 +52,6 @@ class Meter:
             "mb": [round(first["mb"], 1), round(last["mb"], 1)],
             "by_design_mb": round(float(designed[-1] - designed[0]), 1),
             "beyond_mb": round(float(beyond[-1] - beyond[0]), 1),
-            "slope_mb_an_hour": round(float(np.polyfit(frames / FPS / 3600, beyond, 1)[0]), 1),
             "files": [first["files"], last["files"]],
             "threads": [first["threads"], last["threads"]],
         }

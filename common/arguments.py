@@ -84,6 +84,10 @@ def _truth(text: str) -> bool:
     return words[text.lower()]
 
 
+def _unless_none(text: str) -> str | None:
+    return None if text == "none" else text
+
+
 def _words(options: dict[str, object]) -> str:
     """Options as they are typed."""
     words = []
@@ -229,18 +233,19 @@ def build_parser(*, defaults: bool = True) -> argparse.ArgumentParser:
         help="other data sets to train on too, with commas, each from where it belongs, all its actions",
     )  # fmt: skip
     add(
-        group, "--virtual_cameras", nargs="?", const="default", metavar="RANGES",
+        group, "--virtual_cameras", nargs="?", const="default", type=_unless_none, metavar="RANGES",
         help="see every pose from a new camera at each step, upright or not, near or far; ranges other than "
         "the default as pitch=-14:26,roll=-7:7 (also yaw, focal_length, distance, aspect, room; "
-        "margin=0.02 and near=0.3)",
+        "margin=0.02 and near=0.3); none keeps the recorded ones where a recipe has others",
     )  # fmt: skip
     add(
-        group, "--augment_poses", **flag,
+        group, "--augment_poses", **truth, default=False,
         help="with --virtual_cameras: exchange limbs, bend joints, seat, tilt and rescale people",
     )  # fmt: skip
     add(
-        group, "--keypoint_noise", nargs="?", const="default", metavar="FILE",
-        help="add a detector's errors to the key points, by the figures of a JSON file or the default ones",
+        group, "--keypoint_noise", nargs="?", const="default", type=_unless_none, metavar="FILE",
+        help="add a detector's errors to the key points, by the figures of a JSON file or the default ones; "
+        "none leaves them as they are",
     )  # fmt: skip
 
     group = parser.add_argument_group("evaluation")
@@ -328,6 +333,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
         parser.error(f"--{min(second_stage)} goes with --refine")
     if args.refine_freeze and "lr" in given(argv):
         parser.error("--lr is not read with --refine_freeze: the rate of the refine head is --lr_refine")
+    decays = {"lr_decay", "lr_decay_large", "large_decay_epoch"} & given(argv).keys()
+    if decays and args.lr_schedule == "cosine":
+        parser.error(f"--{min(decays)} is not read with --lr_schedule cosine: leave it away")
     if not args.resume and (wrong := contradiction(args)):
         parser.error(wrong)
     if args.channel % 24:
@@ -339,6 +347,9 @@ def contradiction(args: argparse.Namespace) -> str | None:
     """What does not go together in the options of a training, those of a resumed run among them."""
     if args.augment_poses and args.virtual_cameras is None:
         return "--augment_poses needs --virtual_cameras: the recorded cameras do not see what it makes"
+    for name in ("bone_loss", "symmetry_loss") if args.refine else ():
+        if getattr(args, name):
+            return f"--{name} is of the lifter's own training: leave it away with --refine"
     if args.accumulate > args.batch_size:
         return f"--accumulate {args.accumulate}: a step of --batch_size {args.batch_size} has fewer samples"
     return None

@@ -2,6 +2,7 @@
 
 import re
 
+LONGEST = 10_000
 LONG_WORD = re.compile(r"\S{500,}")
 
 
@@ -16,6 +17,8 @@ class UserError(Exception):
 
 def _printable(message: str) -> str:
     """A message that may quote a stranger's file, fit for a terminal: it cannot steer it or fill it."""
+    if len(message) > LONGEST:
+        message = f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"
     plain = (c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in message)
     return LONG_WORD.sub(lambda word: f"{word[0][:200]}...{word[0][-200:]}", "".join(plain))
 

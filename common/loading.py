@@ -255,4 +255,6 @@ def _made_up(options: dict) -> str:
     words = {"train_with": "and", "virtual_cameras": "virtual cameras", "keypoint_noise": "key point noise"}
     said = [f"{word} {options[name]}" for name, word in words.items() if options.get(name)]
     said += ["augmented poses"] if options.get("augment_poses") else []
+    weights = {"bone_loss": "bones", "symmetry_loss": "symmetry"}
+    said += [f"{word} x {options[name]:g} in the loss" for name, word in weights.items() if options.get(name)]
     return "".join(f", {text}" for text in said)

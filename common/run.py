@@ -105,9 +105,8 @@ def resumed(folder: Path, args: Namespace, given: dict[str, Any], free: Iterable
     if not isinstance(saved, dict):
         raise UserError(f"--resume: {folder / checkpoint.OPTIONS} is not there or damaged; is -n right?")
     for name in sorted(given.keys() - set(free)):
-        began = saved.get(
-            name, build_parser().get_default(name)
-        )  # a run from before the option had its default
+        # A run from before there was an option had what is its default now.
+        began = saved.get(name, build_parser().get_default(name))
         if given[name] != (list(began) if isinstance(began, tuple) else began):
             raise UserError(
                 f"--resume: {folder} was begun with --{name} {began}, not {given[name]}: "

@@ -62,12 +62,12 @@ class Progress:
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked for an end; the last checkpoint is written, unless there was nothing to write yet.
+    """A signal asked for an end; the last checkpoint is written, unless there was no time for it.
 
     Args:
         number: The signal.
-        kept: A checkpoint is there. A scheduler's SIGTERM is then no failure: a chain of jobs, each of which
-            goes on where the last was stopped, goes on after the exit code 0 alone.
+        kept: The last checkpoint holds all that was done. A scheduler's SIGTERM is then no failure: a chain
+            of jobs, each of which goes on where the last was stopped, goes on after the exit code 0 alone.
     """
 
     def __init__(self, number: int, *, kept: bool) -> None:
@@ -168,7 +168,7 @@ class Trainer:
                     self._save()
                     saved_at = time.monotonic()
                 if number:
-                    raise self._stopped(number)
+                    raise Stopped(number, kept=True)
         self._stepping = False
 
     def _take_step(self, batch: Batch) -> Tensor:
@@ -276,11 +276,9 @@ class Trainer:
         # Between two steps the state is whole; within one it is not, so the step is finished first. While the
         # epoch is scored nothing changes, and the checkpoint from before it is there.
         if self._signal is not None or not self._stepping:
-            raise self._stopped(number)
+            whole = not self._stepping and (self.folder / checkpoint.LAST).is_file()
+            raise Stopped(number, kept=whole)
         self._signal = number
-
-    def _stopped(self, number: int) -> Stopped:
-        return Stopped(number, kept=(self.folder / checkpoint.LAST).is_file())
 
     def _save(self) -> None:
         """Writes the last checkpoint, and comes back when it is there."""

@@ -701,7 +701,8 @@ def test_every_option_is_read_by_the_calls_that_take_it(place, whole, tmp_path, 
         read.clear()
         for argv in all_calls:
             assert main.main(argv) == 0
-        assert not READ_BY[kind] - read, kind
+        # A recipe is read by the parser: it changes the defaults of others.
+        assert READ_BY[kind] - read <= {"recipe"}, kind
         # What kind of call it is, and what decides on the weights to begin with, which are then read over.
         both = {"train", "resume", "compare", "export", "seed"}
         assert not (read & set().union(*READ_BY.values())) - READ_BY[kind] - both, kind

@@ -232,7 +232,9 @@ def test_a_row_that_was_stopped_goes_on_to_the_same_end(folder, tmp_path, small,
     [
         (("--row", "mgnc"), "--row mgnc: expected one of htnet, mgcn"),
         (("--row", "htnet", "-k", "hrnet"), "data_2d_h36m_hrnet.npz"),
-        (("--all", "-k", "hrnet"), "-k hrnet: --all takes one of gt, cpn_ft_h36m_dbb"),
+        (("--recipes", "-k", CPN), f"-k {CPN}: --recipes takes gt"),
+        (("--row", "cosine", "-k", CPN), f"-k {CPN}: recipes are tried on gt alone"),
+        (("--all", "-k", "hrnet"), "-k hrnet: --all takes gt or cpn_ft_h36m_dbb"),
     ],
 )
 def test_a_wrong_call_is_told(folder, tmp_path, capsys, argv, words):
@@ -369,6 +371,8 @@ def test_recipes_have_a_table_of_their_own(tmp_path, capsys):
         (("[]",), "expected a record"),
         (({"row": "htnet"},), "KeyError('seed')"),
         ((record("unknown", 1, 1.0, 1.0),), "an unknown row"),
+        ((record("cosine", 1, 1.0, 1.0),), "KeyError('elsewhere')"),
+        ((record("cosine", 1, 1.0, 1.0, elsewhere={"b": {"P1": 1, "P2": float("nan")}}),), "not finite"),
         ((record("htnet", 1, float("nan"), 1.0),), "not finite"),
         (
             (record("htnet", 1, 1.0, 1.0), record("mgcn", 1, 1.0, 1.0, samples=1)),

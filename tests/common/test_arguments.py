@@ -61,7 +61,27 @@ def test_a_recipe_is_the_options_that_its_help_says(name):
 def test_options_of_a_recipe_can_be_given_otherwise(capsys):
     otherwise = parse([*TRAIN, "--recipe", "open", "--lr", "5e-4", "--virtual_cameras", "roll=0:0"])
     assert (otherwise.lr, otherwise.virtual_cameras, otherwise.lr_schedule) == (5e-4, "roll=0:0", "cosine")
+    off = parse(
+        [
+            *TRAIN,
+            "--recipe",
+            "open",
+            "--virtual_cameras",
+            "none",
+            "--keypoint_noise",
+            "none",
+            "--augment_poses",
+            "false",
+        ]
+    )
+    assert (off.virtual_cameras, off.keypoint_noise, off.augment_poses) == (None, None, False)
     assert vars(parse([*TRAIN, "--recipe", "published"])) == vars(parse(TRAIN))
+    assert "--lr_decay is not read with --lr_schedule cosine" in refused(
+        capsys, *TRAIN, "--recipe", "cosine", "--lr_decay", "0.9"
+    )
+    assert "--bone_loss is of the lifter's own training" in refused(
+        capsys, *TRAIN, "--refine", *RELOAD, "--bone_loss", "1"
+    )
     assert "invalid choice: 'opn'" in refused(capsys, *TRAIN, "--recipe", "opn")
     assert "--recipe is not read when scoring" in refused(capsys, *RELOAD, "--recipe", "open")
 

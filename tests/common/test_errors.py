@@ -17,3 +17,8 @@ def test_a_message_cannot_steer_the_terminal_or_fill_it(kind):
 def test_a_long_path_and_many_words_stay_whole():
     message = f"/{'folder/' * 60}a.npz: expected this, found {'that ' * 500}"
     assert str(UserError(message)) == message
+
+
+def test_a_message_without_an_end_is_bounded():
+    said = str(UserError(f"a.npz: expected this, found {'a b ' * 10_000_000}; try another"))
+    assert said.startswith("a.npz: expected this") and said.endswith("; try another") and len(said) < 11_000

@@ -159,6 +159,15 @@ def test_sigterm_writes_a_checkpoint_that_a_requeue_goes_on_from(place):
     requeued.communicate(timeout=PATIENCE)
     assert f"resumed at epoch {stopped_at[0]}, step {stopped_at[1]}" in log.read_text()
 
+    # Before its first step too, where nothing is lost that is not on disk.
+    loads = log.read_text().count("training on")
+    loading = started(resume(place, name))
+    while loading.poll() is None and log.read_text().count("training on") == loads:
+        time.sleep(0.01)
+    loading.send_signal(signal.SIGTERM)
+    _, errors = loading.communicate(timeout=30)
+    assert (loading.returncode, errors.splitlines()) == (0, ["stopped by SIGTERM", way_on])
+
 
 # The clock
 
