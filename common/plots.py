@@ -40,14 +40,12 @@ RUN_MARKERS = "osD^vP"
 GRID_COLOUR = "#D0D4DA"
 CURVE_END = 250
 """Where the cumulative curve ends, mm: beyond the 150 mm of PCK and AUC, to show what they do not see."""
-NOT_DRAWN = "left out, since much larger: what refining changes within a run; the text has it"
+NOT_DRAWN = "left out, since much larger:\nwhat refining changes within a run; the text has it"
 
 # At 5 inches a plot is readable on a phone, and two of them stand side by side on a page.
 _WIDTH, _DPI = 5.0, 200
 _BAR, _GAP = 0.155, 0.1
 """Inches: a bar, and the space between groups of bars."""
-_LONGEST = 30
-"""Characters of a name, beyond which its middle is left out."""
 _STYLE: Any = {
     "font.size": 9.5,
     "axes.spines.top": False,
@@ -285,14 +283,15 @@ def _name_groups(axes: Axes, names: List[str], size: int) -> None:
     """Writes the name of each group beside it, the first at the top."""
     middles = _places(len(names), size).mean(axis=0)
     half = (size * _BAR + _GAP) / 2
-    axes.set_yticks(middles, [_shortened(name) for name in names])
+    axes.set_yticks(middles, [shortened(name) for name in names])
     axes.set_ylim(middles[-1] + half, middles[0] - half)
     axes.tick_params(axis="y", length=0)
 
 
-def _shortened(name: str) -> str:
-    half = _LONGEST // 2
-    return name if len(name) <= _LONGEST else f"{name[:half]}…{name[-half:]}"
+def shortened(name: str, longest: int = 30) -> str:
+    """A name with its middle left out where it is longer than so many characters."""
+    half = longest // 2
+    return name if len(name) <= longest else f"{name[:half]}…{name[-half:]}"
 
 
 def _fill(colour: str, refined: bool) -> dict[str, Any]:

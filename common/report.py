@@ -147,7 +147,7 @@ def pose_rows(evaluation: Evaluation, indices: Iterable[int]) -> list[Row]:
                 denormalize_pixels(evaluation.poses.keypoints[index], *sequence.image_size),
                 evaluation.predicted[index] / 1000,
                 truth[index],
-                f"{sequence}, frame {frame}: P1 {p1:.1f} mm, P2 {p2:.1f} mm",
+                f"{plots.shortened(str(sequence), 80)}, frame {frame}: P1 {p1:.1f} mm, P2 {p2:.1f} mm",
             )
         )
     return rows
