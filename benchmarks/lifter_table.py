@@ -167,13 +167,17 @@ def _claim(rows: dict[str, list[Record]]) -> list[str]:
     ours, theirs = ([record["per_pdof"][END] for record in rows[name]] for name in ("htnet", "mgcn"))
     means = statistics.fmean(ours), statistics.fmean(theirs)
     pairs = [_less(*pair) for pair in product(ours, theirs)]
-    spread = f" (single seeds: {min(pairs):.1f} to {max(pairs):.1f} %)" if len(pairs) > 1 else ""
-    less = _less(*means)
+    ends = f"from {_in_words(min(pairs))} to {_in_words(max(pairs))}"
+    spread = f" (of two single seeds: {ends})" if len(pairs) > 1 else ""
     return [
         f"End joints (PDoF 3: wrists and ankles): HTNet {means[0]:.2f} mm, Modulated GCN {means[1]:.2f} mm, "
-        f"which is {abs(less):.1f} % {'less' if less >= 0 else 'more'}{spread}. "
+        f"which is {_in_words(_less(*means))}{spread}. "
         f"The paper says {CLAIM} % less.\n",
     ]
+
+
+def _in_words(less: float) -> str:
+    return f"{abs(less):.1f} % {'less' if less >= 0 else 'more'}"
 
 
 def _less(ours: float, theirs: float) -> float:

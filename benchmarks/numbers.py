@@ -154,9 +154,13 @@ def main(argv: list[str] | None = None) -> int:
     if args.write:
         write_json(args.write, record())
         return 0
-    one, other = (json.loads(Path(name).read_text(encoding="utf-8")) for name in args.compare)
+    try:
+        one, other = (json.loads(Path(name).read_text(encoding="utf-8")) for name in args.compare)
+        rows = compare(one, other)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        print(f"error: expected two files that --write has made, found {error!r}", file=sys.stderr)
+        return 2
     print(one["machine"], other["machine"], sep="\n")
-    rows = compare(one, other)
     for name, found, bound, unit in rows:
         inside = "" if found <= bound else "  OUTSIDE"
         print(f"{name:47} {found:8.1g} {f'of {bound:g} {unit}' if bound else unit}{inside}")

@@ -335,8 +335,8 @@ def test_the_table_has_means_spreads_and_the_claim(tmp_path, capsys):
         "| HTNet", "| Modulated GCN (Zou and Tang 2021)", "| HTNet without GBI (body level)",
     ]  # fmt: skip
     assert (
-        "HTNet 85.00 mm, Modulated GCN 100.00 mm, which is 15.0 % less (single seeds: 10.0 to 20.0 %)"
-        in printed
+        "HTNet 85.00 mm, Modulated GCN 100.00 mm, which is 15.0 % less "
+        "(of two single seeds: from 10.0 % less to 20.0 % less)" in printed
     )
     assert (
         "HTNet 120.00 mm, Modulated GCN 100.00 mm, which is 20.0 % more. The paper says 18.7 % less."

@@ -79,3 +79,11 @@ def test_what_is_not_rounding_is_told_with_exit_code_1(
     (tmp_path / "changed.json").write_text(json.dumps(changed))
     assert numbers.main(["--compare", str(SHIPPED), str(tmp_path / "changed.json")]) == 1
     assert capsys.readouterr().out.count("OUTSIDE") == 1
+
+
+@pytest.mark.parametrize("content", [None, "[]", "{", "{}"])
+def test_what_is_no_record_is_told(capsys, tmp_path, content: str | None):
+    if content is not None:
+        (tmp_path / "a.json").write_text(content)
+    assert numbers.main(["--compare", str(SHIPPED), str(tmp_path / "a.json")]) == 2
+    assert capsys.readouterr().err.startswith("error: expected two files that --write has made, found ")
