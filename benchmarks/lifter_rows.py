@@ -51,7 +51,6 @@ RECIPES = {
     "published": "",
     "cosine": "--recipe cosine",
     "bones": "--bone_loss 0.5 --symmetry_loss 0.1",
-    "noise": "--keypoint_noise",
     "cameras": "--virtual_cameras",
     "open": "--recipe open",
 }
