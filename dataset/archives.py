@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import gzip
 import io
+import math
 import os
 import tarfile
 import zipfile
@@ -23,6 +24,8 @@ from common.errors import DataError
 MAX_FILE = 64 * 2**20
 """Most bytes of a file that is read: a take of Human3.6M has some 5 MB."""
 ENDINGS = (".tgz", ".tar.gz", ".tar", ".zip")
+MAX_HEADERS = 2**20
+"""Most bytes before a file in a tar: a name or an attribute of it may be longer than a path, but no film."""
 CHUNK = 2**20
 
 
@@ -94,15 +97,17 @@ def _folder(path: Path) -> Iterator[Found]:
 
 
 class _Unpacked:
-    """A stream that gives no more than ``MAX_FILE`` bytes at once, whatever an archive's header asks for."""
+    """A stream that gives ``left`` bytes at most, whatever headers ask for, at once or in parts."""
 
     def __init__(self, stream: io.BufferedIOBase) -> None:
         self.seek, self.tell = stream.seek, stream.tell
         self.stream = stream
+        self.left: float = MAX_HEADERS
 
     def read(self, size: int) -> bytes:
-        if not 0 <= size <= MAX_FILE + 1:
-            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        self.left -= size
+        if size < 0 or self.left < 0:
+            raise tarfile.ReadError(f"headers of more than {MAX_HEADERS:,} bytes before a file")
         return self.stream.read(size)
 
 
@@ -110,11 +115,14 @@ def _tar(path: Path) -> Iterator[Found]:
     stream: Any
     with open(path, "rb") as raw:
         stream = raw if path.name.lower().endswith(".tar") else gzip.GzipFile(fileobj=raw)
-        with tarfile.open(fileobj=_Unpacked(stream), mode="r:") as archive:  # type: ignore[call-overload]
-            for member in archive:
+        unpacked = _Unpacked(stream)
+        with tarfile.open(fileobj=unpacked, mode="r:") as archive:  # type: ignore[call-overload]
+            while member := archive.next():
                 archive.members = []  # which would grow with all that was seen
+                unpacked.left = math.inf
                 if member.isreg() and not member.issparse():
                     yield Found(path, member.name, partial(archive.extractfile, member))
+                unpacked.left = MAX_HEADERS
         # Only the end of a gzip stream tells whether all of it was there.
         while stream.read(CHUNK):
             pass

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -585,15 +586,24 @@ def test_a_member_that_is_far_too_large_is_refused(monkeypatch, tmp_path):
     assert refused == 2
 
 
-def test_a_header_that_asks_for_all_memory_is_refused(tmp_path):
-    """A pax header of 8 GB, of zeros that gzip packs to nothing."""
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_SPARSE])
+def test_headers_that_ask_for_all_memory_are_refused(tmp_path, kind):
+    """A header that claims 8 GB, and 200 MB of it, that gzip packs to nothing."""
     info = tarfile.TarInfo("x")
-    info.type, info.size = tarfile.XHDTYPE, 8 * 2**30
-    with gzip.open(tmp_path / "a.tgz", "wb") as file:
-        file.write(info.tobuf(tarfile.GNU_FORMAT))
-        file.write(bytes(10_000))
-    with pytest.raises(h36m.DataError, match="a header of 8,589,934,592 bytes"):
+    info.type, info.size = kind, 8 * 2**30
+    block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    block[482] = kind == tarfile.GNUTYPE_SPARSE  # more blocks of the list of parts follow
+    block[148:156] = b"%06o\0 " % (sum(block[:148]) + 256 + sum(block[156:]))
+    part = b"%011o " % 1 * 42 + b"\1" + bytes(7)  # 21 parts of a sparse file, and more to come
+    with gzip.open(tmp_path / "a.tgz", "wb", compresslevel=1) as file:
+        file.write(block)
+        for _ in range(200):
+            file.write(part * 2048)
+    tracemalloc.start()
+    with pytest.raises(h36m.DataError, match=r"headers of more than 1,048,576 bytes"):
         list(archives.files_in(tmp_path / "a.tgz"))
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
 
 
 def test_an_encrypted_zip(zipped, run, tmp_path):
