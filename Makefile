@@ -4,13 +4,12 @@ BIN := .venv/bin
 
 .PHONY: run test slow lint models clean
 
-# Scores the sample checkpoint, then lifts the picture in demo/figure/.
+# Fetches the 2D models once, then lifts what is in demo/figure/.
 run: .venv/ready models
-	$(BIN)/python main.py --reload --previous_dir sample --dataset sample --picture demo/output/sample.png
 	$(BIN)/python demo/vis.py --html
 
 test: .venv/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
@@ -21,9 +20,9 @@ lint: .venv/ready
 	$(BIN)/mypy
 
 models: .venv/ready
-	$(BIN)/python -m demo.fetch blazepose
+	$(BIN)/python -m demo.fetch
 
-# The mark is set last, so that an install that was broken off is begun again.
+# The mark is set last, so that an interrupted install starts again.
 .venv/ready: requirement.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed")'
 	$(PYTHON) -m venv .venv

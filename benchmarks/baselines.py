@@ -1,31 +1,29 @@
-"""Lifters that HTNet is measured against, written afresh from their papers, each at its published size.
+"""Lifters that HTNet is compared with: those of other papers, at their published sizes, and its ablations.
 
-All of them take what HTNet takes and give what it gives: key points (B, F, 17, 2) in normalised image
-coordinates, each frame on its own, to joints (B, F, 17, 3) in camera space, metres, meant relative to the
-root. They are trained by this project's loop on its batches; what a paper does otherwise, its class says.
+All map keypoints (B, F, 17, 2) in normalised image coordinates, each frame on its own, to joints
+(B, F, 17, 3) in camera space, metres, relative to the root. They are trained with HTNet's loss, learning
+rate and schedule.
 
 Shapes: B batch (here B * F poses), J = 17 joints, C channels.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from common.skeleton import NUM_JOINTS
-from model.graph import ModulatedGraphConv
-from model.layers import Attention, DropPath, Mlp
+from common.skeleton import LEFT_ARM, NUM_JOINTS, RIGHT_ARM
+from model.htnet import Attention, Block, DropPath, HTNet, Mlp, ModulatedGraphConv
 
 
 class ResidualMlp(nn.Module):
     """Martinez et al., *A simple yet effective baseline for 3d human pose estimation*, ICCV 2017, section 3.
 
-    All joints at once through fully connected layers of 1024 with batch normalisation, ReLU and dropout of
-    0.5; two residual blocks of two layers. 4.3 million parameters, as in the paper ("4 to 5 million").
-
-    Not taken over: the paper standardises input and output by the training set's mean and deviation, where
-    this project has normalised image coordinates and metres for all lifters; and it holds the norm of each
-    layer's weights at most at 1, which is a step of its training loop and not of its network.
+    All joints at once through linear layers of 1024 with batch normalisation, ReLU and dropout; two residual
+    blocks of two layers; 4.3 million parameters. Unlike in the paper, input and output are not standardised,
+    and the norm of the weights is not limited.
     """
 
     def __init__(self, hidden: int = 1024, blocks: int = 2, dropout: float = 0.5) -> None:
@@ -54,7 +52,7 @@ def _dense(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
 
 
 class GraphLayer(nn.Module):
-    """A modulated graph convolution with batch normalisation, ReLU and dropout."""
+    """A modulated graph convolution with batch normalisation over poses and joints, ReLU and dropout."""
 
     def __init__(self, inputs: int, outputs: int, dropout: float) -> None:
         super().__init__()
@@ -65,16 +63,13 @@ class GraphLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, J, in) to (B, J, out)."""
         y = self.conv(x)  # (B, J, out)
-        # One mean and deviation for a channel, over all poses and joints.
-        y = self.norm(y.flatten(0, 1)).unflatten(0, x.shape[:2])  # (B * J, out) -> (B, J, out)
-        return self.tail(y)
+        return self.tail(self.norm(y.flatten(0, 1)).unflatten(0, x.shape[:2]))  # (B * J, out) -> (B, J, out)
 
 
 class NonLocal(nn.Module):
-    """Each joint takes from all others by the likeness of their features, on half the channels.
+    """Wang et al., *Non-local Neural Networks*, CVPR 2018: attention over the joints on half the channels.
 
-    Wang et al., *Non-local Neural Networks*, CVPR 2018: the embedded Gaussian form, the last normalisation
-    started at 0, so that the block begins as the identity.
+    The embedded Gaussian form; its last normalisation starts at 0, so that the block starts as the identity.
     """
 
     def __init__(self, channels: int) -> None:
@@ -87,8 +82,8 @@ class NonLocal(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, J, C) to (B, J, C)."""
-        likeness = self.query(x) @ self.key(x).transpose(1, 2)  # (B, J, C / 2) @ (B, C / 2, J) -> (B, J, J)
-        y = self.out(likeness.softmax(dim=2) @ self.value(x))  # (B, J, C)
+        similarity = self.query(x) @ self.key(x).transpose(1, 2)  # (B, J, C / 2) @ (B, C / 2, J) -> (B, J, J)
+        y = self.out(similarity.softmax(dim=2) @ self.value(x))  # (B, J, C)
         return x + self.norm(y.flatten(0, 1)).unflatten(0, x.shape[:2])  # (B * J, C) -> (B, J, C)
 
 
@@ -96,12 +91,8 @@ class ModulatedGCN(nn.Module):
     """Zou and Tang, *Modulated Graph Convolutional Network for 3D Human Pose Estimation*, ICCV 2021.
 
     A graph layer into 384 channels, four residual blocks of two graph layers, a non-local block, a graph
-    convolution to 3; modulated weights and a learned change of the graph in each (``model.graph``).
-
-    2.73 million parameters. The 0.29 million that are quoted for it are the network at 128 channels without
-    the non-local block, which comes to 289,408 here.
-
-    Not taken over: the paper's own loss, learning rate and schedule; all lifters have this project's.
+    convolution to 3; 2.73 million parameters. The 0.29 million that are quoted for it are 128 channels
+    without the non-local block.
     """
 
     def __init__(self, channels: int = 384, blocks: int = 4, dropout: float = 0.2) -> None:
@@ -123,7 +114,7 @@ class ModulatedGCN(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Attention over the joints, then an MLP on each, both normalised before and added to what came in."""
+    """Attention over the joints, then an MLP, each with normalisation before it and a residual connection."""
 
     def __init__(self, channels: int, hidden: int, heads: int, dropout: float, drop_path: float) -> None:
         super().__init__()
@@ -139,35 +130,59 @@ class EncoderLayer(nn.Module):
 
 
 class JointTransformer(nn.Module):
-    """A transformer with a token for each joint (Vaswani et al., NeurIPS 2017) and no word of the skeleton.
+    """A transformer with a token per joint (Vaswani et al., NeurIPS 2017), without the skeleton's topology.
 
-    It has HTNet's size (3.17 million parameters beside 3.05), its embedding of the joints, its dropout and
-    its stochastic depth, so that what differs is the topology alone.
+    It has HTNet's size (3.17 million parameters), embedding, dropout and stochastic depth.
     """
 
     def __init__(
-        self,
-        *,
-        layers: int = 4,
-        channels: int = 256,
-        hidden: int = 1024,
-        heads: int = 8,
-        dropout: float = 0.1,
-        drop_path: tuple[float, float] = (0.1, 0.3),
+        self, layers: int = 4, channels: int = 256, hidden: int = 1024, heads: int = 8, dropout: float = 0.1
     ) -> None:
         super().__init__()
         self.pos_embed = nn.Parameter(torch.zeros(1, NUM_JOINTS, channels))
         self.patch_embed = nn.Linear(2, channels)
-        self.encoder = nn.Sequential(
-            *(
-                EncoderLayer(channels, hidden, heads, dropout, rate)
-                for rate in torch.linspace(*drop_path, layers).tolist()
-            ),
-            nn.LayerNorm(channels),
-        )
+        rates = torch.linspace(0.1, 0.3, layers).tolist()
+        encoder = (EncoderLayer(channels, hidden, heads, dropout, rate) for rate in rates)
+        self.encoder = nn.Sequential(*encoder, nn.LayerNorm(channels))
         self.last = nn.Linear(channels, 3)
 
     def forward(self, keypoints: Tensor) -> Tensor:
         """Maps (B, F, J, 2) to (B, F, J, 3)."""
         x = self.patch_embed(keypoints.flatten(0, 1)) + self.pos_embed  # (B * F, J, 2) -> (B * F, J, C)
         return self.last(self.encoder(x)).unflatten(0, keypoints.shape[:2])  # (B, F, J, 3)
+
+
+class ParallelBlock(nn.Module):
+    """A block of HTNet whose three streams are refined in parallel: none feeds the next."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, J, C) to (B, J, C)."""
+        block = self.block
+        joint, part, body = x.chunk(3, dim=2)  # 3 x (B, J, C / 3)
+        y = torch.cat([block.lgc(joint), block.ipc(part), block.gbi(body)], dim=2)  # (B, J, C)
+        return y + block.drop_path(block.mlp(block.norm_mlp(y)))
+
+
+def ablated(change: str) -> nn.Module:
+    """HTNet without one of its ideas; the rest starts with the same weights from the same seed.
+
+    Args:
+        change: "lgc", "ipc" or "gbi": the level passes on its input; "parallel": see ``ParallelBlock``;
+            "crossed_arms": the part level writes each arm's token over the outer joints of the other arm.
+    """
+    model = HTNet()
+    blocks: Any = model.Hiremixer.blocks
+    for number, block in enumerate(blocks):
+        if change == "parallel":
+            blocks[number] = ParallelBlock(block)
+        elif change == "crossed_arms":
+            source = block.ipc.conv1.source  # (J,) row that gives each joint its new value
+            own, others = list(LEFT_ARM[1:] + RIGHT_ARM[1:]), list(RIGHT_ARM[1:] + LEFT_ARM[1:])
+            source[own] = source[others]
+        else:
+            setattr(block, change, nn.Identity())
+    return model

@@ -1,4 +1,4 @@
-"""Training batches: one gather of the poses' arrays, with the mirror image applied to the batch."""
+"""Batches: one gather of a set's arrays; in training the order of samples, mirror images and augmentation."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ import torch
 from torch import Tensor
 
 from common import distributed
-from common.sequences import PoseSet
+from common.poses import PoseSet
 from common.skeleton import MIRROR, NUM_JOINTS
 
-RESIDENT_SHARE = 0.5
-"""Share of a GPU's free memory that the poses may take; the network's own work needs the rest."""
+RESIDENT_FRACTION = 0.5  # of a GPU's free memory that the poses may take; the network needs the rest
 
-DROPOUT, AUGMENTATION = 1, 2
-"""What random numbers are for: see ``derived_seed``."""
+DROPOUT, AUGMENTATION = 1, 2  # purposes of random numbers: see ``derived_seed``
 
 
 class Batch(NamedTuple):
@@ -38,11 +36,11 @@ class Batch(NamedTuple):
 
 
 Augment = Callable[[Batch, torch.Generator, Tensor], Batch]
-"""Makes other samples of a batch, by a generator on its device; the tensor holds (B,) rows of its poses."""
+"""Makes new samples of a batch with a generator on its device; the tensor holds the (B,) rows of poses."""
 
 
 def derived_seed(*numbers: int) -> int:
-    """A seed that follows from whole numbers, such as DROPOUT, a run's seed, the epoch and the step."""
+    """A seed from whole numbers, such as DROPOUT, a run's seed, the epoch and the step."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
@@ -55,8 +53,8 @@ def sequence_of_rows(poses: PoseSet) -> Tensor:
 class Arrays:
     """The arrays of a set of N poses as tensors, from which batches are gathered.
 
-    On a GPU they lie in its memory if they fit there. Otherwise they stay where they are, as a rule
-    memory-mapped, and each batch is copied to the device, without waiting for it.
+    On a GPU they lie in its memory if they fit there. Otherwise they stay memory-mapped, and each batch is
+    copied to the device asynchronously.
 
     Args:
         poses: The poses.
@@ -68,7 +66,7 @@ class Arrays:
         self.place = device if _fits(poses, device) else torch.device("cpu")
         self.keypoints = torch.from_numpy(poses.keypoints).to(self.place)
         self.positions = torch.from_numpy(poses.positions).to(self.place)
-        # A row holds the number of its camera alone: four numbers for each of millions of rows would add up.
+        # A row holds only the number of its camera, since four numbers for millions of rows add up.
         cameras = [sequence.intrinsics for sequence in poses.sequences]
         self.intrinsics = torch.tensor(cameras, dtype=torch.float32, device=device)  # (S, 4)
         self.camera = sequence_of_rows(poses).to(self.place)
@@ -94,7 +92,7 @@ def _fits(poses: PoseSet, device: torch.device) -> bool:
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
-    return poses.keypoints.nbytes + poses.positions.nbytes < RESIDENT_SHARE * free
+    return poses.keypoints.nbytes + poses.positions.nbytes < RESIDENT_FRACTION * free
 
 
 @lru_cache

@@ -1,69 +1,60 @@
-"""Several processes that train or score together: which one this is, and what they agree on.
+"""Several processes that train or evaluate together: rank, agreement, sums. ``torchrun`` starts them.
 
-``torchrun`` starts them, on one machine or several, and tells each its place by environment variables. A
-process on its own is rank 0 of 1, and nothing here makes it wait. What tensors of the CPU hold goes by gloo
-and never waits for a GPU; gradients on GPUs go by NCCL.
+A process on its own is rank 0 of 1, and nothing here makes it wait. CPU tensors use gloo, those of GPUs NCCL.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import signal
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from common.errors import RunError, UserError
+from common.console import RunError, UserError
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
-PLACE = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""What torchrun sets. Some of it may be there for other reasons; all of it is not."""
-
-PATIENCE = timedelta(minutes=30)
-"""How long to wait for a process that neither answers nor ends, as when its machine lost its power."""
+VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+TIMEOUT = timedelta(minutes=30)  # for a process that neither answers nor ends, as after a power cut
 
 
-class Elsewhere(RunError):
-    """Another process of this run went wrong, and says how."""
+class RemoteError(RunError):
+    """Another process of this run failed and reports why."""
 
 
 def world() -> int:
-    """How many processes work together."""
-    return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in PLACE) else 1
+    """Number of processes; a cluster may set some of torchrun's variables for other reasons."""
+    return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in VARIABLES) else 1
 
 
 def rank() -> int:
-    """The number of this process, from 0 on."""
+    """Number of this process, from 0."""
     return int(os.environ["RANK"]) if world() > 1 else 0
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes files, logs and progress bars."""
+    """Whether this process writes files, logs and progress bars."""
     return rank() == 0
 
 
-def on_this_machine() -> tuple[int, int]:
-    """The number of this process among those of its machine, and how many these are."""
+def local() -> tuple[int, int]:
+    """Number of this process on its machine, and how many these are."""
     return (int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])) if world() > 1 else (0, 1)
 
 
+def share(count: int, of: int | None = None) -> slice:
+    """The part of ``count`` items that a rank takes, this process's by default; all are equal but for one."""
+    number = rank() if of is None else of
+    return slice(count * number // world(), count * (number + 1) // world())
+
+
 @contextmanager
-def group(device: torch.device) -> Iterator[None]:
-    """Joins the other processes while the block runs; all else here needs it.
-
-    Args:
-        device: Where this process computes.
-
-    Raises:
-        UserError: The device cannot be used by several processes.
-    """
-    if world() == 1 or joined():
+def process_group(device: torch.device) -> Iterator[None]:
+    """Connects the processes while the block runs, each computing on its device; see the functions below."""
+    if world() == 1:
         yield
         return
     import torch
@@ -73,54 +64,25 @@ def group(device: torch.device) -> Iterator[None]:
         raise UserError(f"--device {device.type}: several processes need --device cpu or cuda")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
-    try:
-        yield
-    except BaseException:
-        # When one process has ended so, torchrun sends a signal to the others, which are about to say why.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        raise
-    dist.destroy_process_group()
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    yield
+    dist.destroy_process_group()  # not after an error: the others may still wait
 
 
-def leave(code: int) -> NoReturn:
-    """Ends the program with an exit code.
-
-    One of several processes does it at once: threads that still wait for the others could abort it
-    while Python takes itself apart, with a code that says something else.
-    """
+def agreed(*values: int) -> list[int]:
+    """The largest of the processes' values, number by number; all processes call it at the same point."""
     if world() == 1:
-        sys.exit(code)
-    logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os._exit(code)
-
-
-def joined() -> bool:
-    """Whether this process has joined others."""
-    if world() == 1:
-        return False
-    import torch.distributed as dist
-
-    return dist.is_initialized()
-
-
-def agreed(*asked: int) -> list[int]:
-    """The largest of what the processes ask for, number by number; all must ask at the same point."""
-    if world() == 1:
-        return list(asked)
+        return list(values)
     import torch
     import torch.distributed as dist
 
-    together = torch.tensor(asked)
-    dist.all_reduce(together, op=dist.ReduceOp.MAX)
-    return together.tolist()
+    largest = torch.tensor(values)
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return largest.tolist()
 
 
 def total(values: Tensor) -> Tensor:
-    """The sum of the processes' tensors, at all of them; the argument is written over."""
+    """Replaces a tensor by its sum over the processes, and returns it."""
     if world() > 1:
         import torch.distributed as dist
 
@@ -128,19 +90,20 @@ def total(values: Tensor) -> Tensor:
     return values
 
 
-def share(count: int, of: int | None = None) -> slice:
-    """What a process takes of ``count`` things in a row: pieces that differ by one at most.
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replaces the gradients of a step by their sums over the processes."""
+    if world() == 1:
+        return
+    import torch
 
-    Args:
-        count: How many things there are.
-        of: Rank of the process; this one when None.
-    """
-    number = rank() if of is None else of
-    return slice(count * number // world(), count * (number + 1) // world())
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    sums = total(torch.cat([gradient.flatten() for gradient in gradients]))
+    for gradient, piece in zip(gradients, sums.split([each.numel() for each in gradients]), strict=True):
+        gradient.copy_(piece.view_as(gradient))
 
 
 def gathered(own: Tensor, lengths: list[int]) -> Tensor | None:
-    """The rows of all processes under each other, at rank 0; None elsewhere.
+    """Rows (n, ...) of all processes in the order of their ranks, at rank 0; None elsewhere.
 
     Args:
         own: (n, ...) rows of this process, on the CPU.
@@ -152,33 +115,20 @@ def gathered(own: Tensor, lengths: list[int]) -> Tensor | None:
     import torch.distributed as dist
 
     if not is_main():
-        if len(own):
-            dist.send(own.contiguous(), dst=0)
+        dist.send(own.contiguous(), dst=0)
         return None
-    whole = torch.empty((sum(lengths), *own.shape[1:]), dtype=own.dtype)
-    for source, piece in enumerate(whole.split(lengths)):
-        if source == 0:
-            piece.copy_(own)
-        elif len(piece):
-            dist.recv(piece, src=source)
-    return whole
+    pieces = [own, *(own.new_empty((length, *own.shape[1:])) for length in lengths[1:])]
+    for source in range(1, world()):
+        dist.recv(pieces[source], src=source)
+    return torch.cat(pieces)
 
 
 @contextmanager
-def first_here_first() -> Iterator[None]:
-    """Lets the first process of each machine run the block before the others; its failure ends them all.
-
-    The block may not wait for other processes.
-
-    Raises:
-        Elsewhere: The block failed in another process.
-    """
-    if world() == 1:
-        yield
-        return
-    first = on_this_machine()[0] == 0
+def local_main_first() -> Iterator[None]:
+    """Lets the first process of each machine run the block before the others; its failure ends them all."""
+    first = local()[0] == 0
     if not first and agreed(0) != [0]:
-        raise Elsewhere("another process of this run failed")
+        raise RemoteError("another process of this run failed")
     try:
         yield
     except BaseException:
@@ -186,16 +136,10 @@ def first_here_first() -> Iterator[None]:
             agreed(1)
         raise
     if first and agreed(0) != [0]:
-        raise Elsewhere("another process of this run failed")
+        raise RemoteError("another process of this run failed")
 
 
-def lost(error: BaseException) -> bool:
-    """Whether an error says that another process has ended or cannot be reached."""
-    if world() == 1:
-        return False
-    import torch.distributed as dist
-
-    words = ("gloo", "nccl", "connection", "socket", "broken pipe")
-    return isinstance(error, dist.DistError) or (
-        isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
-    )
+def is_connection_error(error: BaseException) -> bool:
+    """Whether an error says that another process ended or cannot be reached."""
+    text = f"{type(error).__name__} {error}".lower()
+    return world() > 1 and any(word in text for word in ("dist", "gloo", "nccl", "connection", "socket"))

@@ -1,4 +1,4 @@
-"""Scoring: a lifter's poses for every frame of a test set, and their errors."""
+"""Evaluation: a lifter's poses for every frame of a test set, and their errors."""
 
 from __future__ import annotations
 
@@ -7,45 +7,59 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from tqdm import tqdm
+from torch import Tensor, nn
 
 from common import distributed, metrics
 from common.batches import Arrays
+from common.console import RunError, progress
+from common.data import PoseSet
 from common.device import LOW_PRECISIONS, in_precision
-from common.errors import RunError
-from common.flip import lift
-from common.losses import refine
-from common.sequences import PoseSet
-from common.skeleton import NUM_JOINTS
-from common.summary import summarize
-from model.folding import folded
+from common.skeleton import NUM_JOINTS, mirror
+from common.window import person_window
+from model.accelerate import fuse
+from model.refine import refine
 
-BATCH = 128
-"""Poses a pass. With their mirror images 256 go through the network, which suits a processor's cache."""
-GPU_BATCH = 2048
+CPU_BATCH = 128  # poses; with their mirror images 256 fit into a processor's cache
+GPU_BATCH = 2048  # poses
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a lifter made of a test set.
+    """A lifter's results on a test set.
 
     Attributes:
-        poses: The N poses that were scored.
+        poses: The N poses that were evaluated.
         predicted: (N, 17, 3) predicted poses in camera space, mm, relative to the root.
         scores: Errors of each pose: see ``common.metrics.score``.
-        summary: Their averages: see ``common.summary.summarize``.
+        summary: Their means: see ``common.metrics.summarize``; and "joints", the number of joints scored.
+        joints: The joints that were scored; None for all 17.
     """
 
     poses: PoseSet
     predicted: np.ndarray
     scores: dict[str, np.ndarray]
     summary: dict[str, Any]
+    joints: tuple[int, ...] | None = None
 
-    @property
-    def average(self) -> dict[str, float]:
-        """The action-wise averages, the protocol's, by metric."""
-        return self.summary["average"]["action_wise"]
+
+def lift(model: nn.Module, keypoints: Tensor, flip: bool = True) -> Tensor:
+    """Runs the lifter.
+
+    Args:
+        model: Network from (B, 1, 17, 2) to (B, 1, 17, 3), in evaluation mode.
+        keypoints: (B, 1, 17, 2) normalised image coordinates.
+        flip: Average with the mirrored-back output of the mirrored input, in one batch.
+
+    Returns:
+        (B, 1, 17, 3) poses in camera space, metres, with the root set to 0.
+    """
+    if flip:
+        straight, mirrored = model(torch.cat([keypoints, mirror(keypoints)])).chunk(2)
+        pose = (straight + mirror(mirrored)) / 2
+    else:
+        pose = model(keypoints)
+    pose[:, :, 0] = 0
+    return pose
 
 
 def evaluate(
@@ -57,40 +71,48 @@ def evaluate(
     head: nn.Module | None = None,
     joints: tuple[int, ...] | None = None,
     amp: str = "off",
+    fps: float | None = None,
+    window: bool = False,
 ) -> list[Evaluation]:
-    """Lifts and scores every pose of a set.
+    """Lifts every pose of a set and computes its errors.
 
-    Several processes lift a share each; rank 0 scores them all.
+    Several processes lift a share each; rank 0 computes the errors.
 
     Args:
         lifter: The lifter; it is put into evaluation mode, as is the head.
-        poses: What to lift and to score.
+        poses: Keypoints and true poses.
         device: Where the networks are.
         flip: Average with the mirrored input.
-        head: Refine the poses too. This uses the true depth of the root and the camera.
-        joints: Joints to score; all 17 when None.
+        head: Refine head; it uses the true depth of the root and the camera.
+        joints: Joints to score; all 17 if None.
         amp: Precision of the networks: see ``common.device.in_precision``.
+        fps: Frames per second of the recordings, if known; adds the velocity error in mm/s.
+        window: The lifter was trained with ``common.window.person_window``.
 
     Returns:
-        The lifter's evaluation, and with a head that of the refined poses after it; nothing but at rank 0.
+        The lifter's evaluation, and with a head that of the refined poses; an empty list at other ranks.
 
     Raises:
-        RunError: The network gives poses that are not finite.
+        RunError: The network returns poses that are not finite.
     """
-    everything = predict(lifter, poses, device=device, flip=flip, head=head, amp=amp)
-    with distributed.first_here_first():
-        return [_scored(metres, poses, joints) for metres in everything]
+    found = predict(lifter, poses, device=device, flip=flip, head=head, amp=amp, window=window)
+    with distributed.local_main_first():
+        return [evaluation(poses, metres * 1000, joints=joints, fps=fps) for metres in found]
 
 
-def _scored(metres: np.ndarray, poses: PoseSet, joints: tuple[int, ...] | None) -> Evaluation:
-    predicted = metres * 1000
-    if lost := int((~np.isfinite(predicted)).any(axis=(1, 2)).sum()):  # over (N, 17, 3)
+def evaluation(
+    poses: PoseSet, predicted: np.ndarray, *, joints: tuple[int, ...] | None = None, fps: float | None = None
+) -> Evaluation:
+    """Errors of predicted poses (N, 17, 3), mm, camera space, relative to the root; see ``evaluate``."""
+    if invalid := int((~np.isfinite(predicted)).any(axis=(1, 2)).sum()):  # over (N, 17, 3)
         raise RunError(
-            f"the network gives NaN or infinity for {lost} of {len(poses)} test poses; there is nothing "
-            "to score: its weights are damaged, or its training diverged; try a lower --lr"
+            f"expected finite poses, found NaN or infinity in {invalid} of {len(poses)} predicted poses: the "
+            "weights are damaged, or the training diverged; try a lower --lr"
         )
-    scores = metrics.score(predicted, root_relative(poses) * 1000, poses.sequences, joints)
-    return Evaluation(poses, predicted, scores, summarize(scores, poses.sequences))
+    target = root_relative(poses) * 1000
+    scores = metrics.score(predicted, target, poses.sequences, joints=joints, fps=fps)
+    summary = metrics.summarize(scores, poses.sequences) | {"joints": len(joints or range(NUM_JOINTS))}
+    return Evaluation(poses, predicted, scores, summary, joints)
 
 
 def predict(
@@ -102,41 +124,44 @@ def predict(
     head: nn.Module | None = None,
     amp: str = "off",
     batch_size: int | None = None,
+    window: bool = False,
 ) -> list[np.ndarray]:
     """Lifts every frame of a set: see ``evaluate`` for the arguments.
 
     Returns:
-        (N, 17, 3) float64 poses in camera space, metres, root at 0; with a head the refined ones after them.
-        Of several processes rank 0 returns them all, and the others nothing.
+        (N, 17, 3) float64 poses in camera space, metres, root at 0, and with a head the refined ones; an
+        empty list at other ranks than 0.
     """
-    for network in (lifter, head):
-        if network is not None:
-            network.eval()
-    lifter = in_precision(folded(lifter, LOW_PRECISIONS.get(amp)), amp, device)
+    networks = [network.eval() for network in (lifter, head) if network is not None]
+    fused = in_precision(fuse(lifter, LOW_PRECISIONS.get(amp)), amp, device)
     head = None if head is None else in_precision(head, amp, device)
-    size = batch_size or (GPU_BATCH if device.type == "cuda" else BATCH)
-    # Processes share whole batches: a pose is computed beside the same others, to the same last bit.
-    pieces = [_rows(rank, size, len(poses)) for rank in range(distributed.world())]
-    own = pieces[distributed.rank()]
+    size = batch_size or (GPU_BATCH if device.type == "cuda" else CPU_BATCH)
+    # Processes share whole batches: each pose has the same neighbours, so it is the same to the last bit.
+    shares = [_rows(rank, size, len(poses)) for rank in range(distributed.world())]
+    own = shares[distributed.rank()]
     arrays = Arrays(poses, device)
-    found = torch.empty(1 if head is None else 2, len(own), NUM_JOINTS, 3, device=device)
-    bar = tqdm(total=len(own), desc="lifting", disable=None if distributed.is_main() else True, leave=False)
+    found = torch.empty(len(networks), len(own), NUM_JOINTS, 3, device=device)
+    bar = progress(total=len(own), desc="lifting", disable=None if distributed.is_main() else True)
     with torch.inference_mode(), bar:
         for start in range(0, len(own), size):
             rows = own[start : start + size]
             batch = arrays.gather(slice(rows.start, rows.stop))
-            pose = lift(lifter, batch.keypoints, flip=flip)  # (B, 1, 17, 3)
-            found[0, start : start + size] = pose.squeeze(1)  # (B, 17, 3)
+            if window:
+                centred = batch.keypoints.squeeze(1) - batch.intrinsics[:, None, 2:]  # (B, 17, 2)
+                inputs, rotation = person_window(centred, batch.intrinsics[:, 0])
+                pose = lift(fused, inputs[:, None], flip) @ rotation[:, None]  # (B, 1, 17, 3)
+            else:
+                pose = lift(fused, batch.keypoints, flip)  # (B, 1, 17, 3)
+            found[0, start : start + size] = pose.squeeze(1)
             if head is not None:
-                found[1, start : start + size] = refine(head, pose, batch).squeeze(1)  # (B, 17, 3)
+                refined = refine(head, pose, batch.keypoints, batch.root_depth, batch.intrinsics)
+                found[1, start : start + size] = refined.squeeze(1)
             bar.update(len(rows))
-    lengths = [len(piece) for piece in pieces]
-    everything = [distributed.gathered(poses_found, lengths) for poses_found in found.cpu()]
-    return [whole.numpy().astype(np.float64) for whole in everything if whole is not None]
+    gathered = [distributed.gathered(each, [len(share) for share in shares]) for each in found.cpu()]
+    return [whole.numpy().astype(np.float64) for whole in gathered if whole is not None]
 
 
 def _rows(rank: int, size: int, count: int) -> range:
-    """The rows whose poses a process lifts: whole batches of ``size``, in one stretch."""
     batches = distributed.share(-(-count // size), rank)
     return range(batches.start * size, min(batches.stop * size, count))
 

@@ -1,127 +1,261 @@
-"""Looks at data sets before anyone trains on them: ``python -m dataset.check``."""
+"""Looks at a data set before anyone trains on it: ``python -m dataset.check``."""
 
 from __future__ import annotations
 
 import argparse
-import logging
+import itertools
 import sys
-from collections.abc import Sequence
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import NamedTuple
 
-from common.errors import UserError
+import numpy as np
 
-if TYPE_CHECKING:
-    from common.h36m import Dataset
-    from dataset.check_samples import Fault
+from common.camera import denormalize_pixels, h36m_cameras
+from common.console import UserError, configure_output, progress, run_command, text_table
+from common.data import DATASETS, Dataset, check_files, find_dataset, load
+from common.files import replacing
+from common.poses import INDEX, PoseSet, Sequence, read_poses
+from common.skeleton import BONES, HEAD, JOINT_NAMES, LEFT, MIRROR, PDOF, RIGHT
+from dataset.h36m import missing_takes
 
-FAULTS_FOUND, NOT_CHECKED = 1, 2
-
-
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m dataset.check",
-        description="Says what a data set holds and what is wrong with it, and draws some of its poses. "
-        "Without --dataset: which data sets are ready. Exit codes: 0 nothing is wrong, 1 something is, 2 a "
-        "wrong call, or files that cannot be read.",
-        allow_abbrev=False,
-    )
-
-    def add(*flags: str, **keywords: Any) -> None:
-        parser.add_argument(*flags, **keywords)
-
-    add("--dataset", metavar="NAME", help="h36m, sample, or a data set that dataset.prepare has made")
-    add("-k", "--keypoints", metavar="SOURCE",
-        help="source of the key points, as in the file's name (default: the one main.py takes, or else "
-        "the one that there is)")  # fmt: skip
-    add(
-        "--root_path",
-        metavar="DIR",
-        type=Path,
-        help="folder of the data (default: where the data set belongs)",
-    )
-    add("--cache_dir", metavar="DIR", type=Path, help="folder for the converted data (default: beside them)")
-    add("--sheet", metavar="FILE.png", type=Path, help="where to draw the poses (default: check_NAME.png)")
-    add("--no_sheet", action="store_true", help="draw nothing")
-    options = parser.parse_args(argv)
-    if not options.dataset and (options.keypoints or options.sheet or options.no_sheet or options.cache_dir):
-        parser.error("-k, --cache_dir, --sheet and --no_sheet go with --dataset NAME")
-    if options.sheet and options.no_sheet:
-        parser.error("--sheet and --no_sheet: give one of the two")
-    return options
+MAX_TAKES, FRAMES = 1000, 12  # takes that are looked at closely, frames of each
+LEG = (0.55, 1.2)  # metres from hip to ankle, accepted range
+VARIATION, ASYMMETRY = 0.2, 1.5  # accepted: of a bone's length in a take, and against the other side's
+UPRIGHT = 0.7  # mean cosine of the body with the axis along which it stands
+BENT, MIN_BENDS = 0.1, 6  # sine of a bent knee or elbow, and how many it takes to judge their direction
+SUSPECT, MISFIT = 0.015, 0.1  # keypoint errors, in diagonals of the person's box: swaps are tried; an error
+BETTER = 0.4  # fraction of the error that an explanation may leave
+LEGS, ARMS = (RIGHT[:3], LEFT[:3]), (RIGHT[3:], LEFT[3:])  # limbs from the trunk outwards
 
 
-def run(options: argparse.Namespace) -> int:
-    """Checks a data set, or lists all; the exit code.
+class Take(NamedTuple):
+    """F frames of a take, spread evenly, as C cameras saw them."""
 
-    Raises:
-        UserError: The data set is not there, cannot be read, or the sheet cannot be written.
+    sequences: list[Sequence]
+    keypoints: np.ndarray  # (C, F, 17, 2) pixels
+    projected: np.ndarray  # (C, F, 17, 2) pixels where the cameras should see the joints
+    depths: np.ndarray  # (C, F, 17)
+    body: np.ndarray  # (F, 17, 3) of the first camera, rotated so that z should be up
+
+    def errors(self, keypoints: np.ndarray) -> np.ndarray:
+        """(C,) mean over joints of the median error of keypoints, in diagonals of the person's box."""
+        box = np.linalg.norm(np.ptp(self.projected, axis=2), axis=-1)[..., None]  # (C, F, 1)
+        gaps = np.linalg.norm(keypoints - self.projected, axis=-1) / np.maximum(box, 20)
+        return np.median(gaps, axis=1).mean(axis=-1)
+
+
+def check(poses: PoseSet) -> tuple[dict[str, list[str]], list[Take]]:
+    """By problem the takes that have it (one problem hides others), and the takes that were looked at."""
+    groups: dict[object, list[Sequence]] = {}
+    for sequence in poses.sequences:
+        groups.setdefault((sequence.subject, sequence.action, sequence.first_frame), []).append(sequence)
+    problems: dict[str, list[str]] = {}
+    subjects: dict[str, list[Take]] = {}
+    for number, sequences in enumerate(progress(groups.values(), desc="reading", unit="take")):
+        arrays = [each[s.start : s.stop] for s in sequences for each in (poses.keypoints, poses.positions)]
+        if not all(np.isfinite(each).all() for each in arrays):
+            problems.setdefault("NaN or infinity: fix or remove the frames", []).append(str(sequences[0]))
+        if number % -(-len(groups) // MAX_TAKES) == 0 and (take := _sampled(poses, sequences)):
+            subjects.setdefault(sequences[0].subject, []).append(take)
+    everybody = [_up(take.body) for takes in subjects.values() for take in takes]
+    for takes in subjects.values():
+        # A few takes are judged with all others: who crawls misleads.
+        own = [_up(take.body) for take in takes]
+        [(up, _)] = Counter(filter(None, own if len(own) > 2 else everybody)).most_common(1) or [("z", 0)]
+        whole = _body_problem([take.body for take in takes], up)
+        sides = _bends(np.concatenate([take.body for take in takes]))
+        for take in takes:
+            if text := whole or _take_problem(take, sides):
+                problems.setdefault(text, []).append(str(take.sequences[0]))
+    return problems, [*itertools.chain(*subjects.values())]
+
+
+def _sampled(poses: PoseSet, sequences: list[Sequence]) -> Take | None:
+    from scipy.spatial.transform import Rotation
+
+    frames = np.unique(np.linspace(0, min(map(len, sequences)) - 1, FRAMES).round().astype(int))
+    rows = np.stack([sequence.start + frames for sequence in sequences])  # (C, F)
+    values = np.concatenate([poses.positions[rows], poses.keypoints[rows]], axis=-1).astype(np.float64)
+    values = values[:, np.isfinite(values).all(axis=(0, 2, 3))]  # (C, F, 17, 5)
+    if not values.size:
+        return None
+    positions, orientation = values[..., :3], sequences[0].orientation
+    pixels = [denormalize_pixels(v[..., 3:], *s.image_size) for v, s in zip(values, sequences, strict=True)]
+    projected = [_project(each, s) for each, s in zip(positions, sequences, strict=True)]
+    rotation = Rotation.from_euler("x", -90, degrees=True)  # camera axes, y down, to z up
+    if orientation is not None:
+        rotation = Rotation.from_quat(orientation, scalar_first=True)
+    body = positions[0] @ rotation.as_matrix().T
+    return Take(sequences, np.stack(pixels), np.stack(projected), positions[..., 2], body)
+
+
+def _project(positions: np.ndarray, sequence: Sequence) -> np.ndarray:
+    cameras = {camera.orientation: camera for own in h36m_cameras().values() for camera in own}
+    if camera := cameras.get(sequence.orientation):  # type: ignore[arg-type]
+        return camera.project(positions)  # with its lens distortion, which the sequence does not tell
+    plane = positions[..., :2] / positions[..., 2:]
+    return denormalize_pixels(plane * sequence.intrinsics[:2] + sequence.intrinsics[2:], *sequence.image_size)
+
+
+def _up(body: np.ndarray) -> str:
+    height = body[:, HEAD] - body[:, [RIGHT[2], LEFT[2]]].mean(axis=1)
+    mean = (height / np.maximum(np.linalg.norm(height, axis=-1, keepdims=True), 1e-9)).mean(axis=0)
+    axis = int(np.abs(mean).argmax())
+    return ("-" if mean[axis] < 0 else "") + "xyz"[axis] if abs(mean[axis]) > UPRIGHT else ""
+
+
+def _body_problem(bodies: list[np.ndarray], up: str) -> str:
+    """What is wrong with all positions (F, 17, 3) of a subject."""
+    ends, starts = map(list, zip(*BONES, strict=True))
+    lengths = [np.linalg.norm(body[:, ends] - body[:, starts], axis=-1) for body in bodies]  # (F, bones) each
+    usual = dict(zip(ends, np.median(np.concatenate(lengths), axis=0), strict=True))
+    spread = np.median([each.std(axis=0) for each in lengths], axis=0)
+    for (joint, parent), variation in zip(BONES, spread, strict=True):
+        longer = PDOF[joint] > 1 and usual[joint] > ASYMMETRY * usual[int(MIRROR[joint])]
+        if longer or variation > VARIATION * np.median([*usual.values()]):
+            found = "is far longer than on the other side" if longer else "changes its length"
+            return f"joint order: bone {JOINT_NAMES[parent]} to {JOINT_NAMES[joint]} {found}"
+    leg = sum(usual[joint] for joint in (*RIGHT[1:3], *LEFT[1:3])) / 2
+    if not LEG[0] <= leg <= LEG[1]:
+        units = {"centimetres": 0.01, "millimetres": 0.001, "inches": 0.0254}
+        found = " or ".join(name for name, size in units.items() if LEG[0] <= leg * size <= LEG[1])
+        return f"units: expected metres, found legs that are human in {found or 'no known unit'}"
+    return "" if up == "z" else f"up: heads are above feet along {up}: expected z (camera axes: -y)"
+
+
+def _bends(body: np.ndarray) -> bool | None:
+    """Whether knees and elbows (F, 17, 3) bend the right way; None where they hardly bend or disagree.
+
+    Shank and thigh turn about the axis from the right hip to the left, forearm and upper arm about the
+    opposite one from shoulder to shoulder, in every right-handed frame.
     """
-    from common import cache
-    from common.prepared import ROOT, dataset_named
-    from dataset.check_counts import count_table, keypoint_sources, missing_takes, overview, summary
-    from dataset.check_findings import findings
-
-    if not options.dataset:
-        print(overview(options.root_path or Path(ROOT)))
-        return 0
-    dataset = dataset_named(options.dataset, options.root_path)
-    sheet = options.sheet or Path(f"check_{dataset.name}.png")
-    if sheet.is_dir():
-        raise UserError(f"--sheet {sheet}: this is a folder; expected the name of a file")
-    root = options.root_path or Path(dataset.root)
-    keypoints = options.keypoints or keypoint_sources(dataset, root)[0]
-    poses = cache.load(dataset, root, keypoints, options.cache_dir)
-    rate, left_out = _facts(dataset, root)
-    found = findings(poses, rate)
-    title = f"{dataset.name}, {keypoints} key points"
-    sections = [
-        f"{title}, in {root}\n{summary(dataset, poses, found.takes)}",
-        count_table(found.takes),
-        "\n".join([*missing_takes(dataset, found.takes, left_out), found.figures]),
-        _verdict(found.faults),
-    ]
-    print("\n\n".join(sections))
-    if not options.no_sheet and found.samples:
-        from dataset.check_sheet import contact_sheet
-
-        contact_sheet(sheet, found.samples, title)
-        print(f"wrote {sheet}")
-    return FAULTS_FOUND if found.faults else 0
+    sines = []
+    for limbs, sign in ((LEGS, 1), (ARMS, -1)):
+        axis = sign * (body[:, limbs[1][0]] - body[:, limbs[0][0]])
+        for root, middle, end in limbs:
+            inner, outer = body[:, middle] - body[:, root], body[:, end] - body[:, middle]
+            length = np.prod([np.linalg.norm(each, axis=-1) for each in (inner, outer, axis)], axis=0)
+            sines.append(np.sum(np.cross(inner, outer) * axis, axis=-1) / np.maximum(length, 1e-9))
+    bends = np.concatenate(sines)
+    bends = bends[np.abs(bends) > BENT]
+    right = bends[bends > 0].sum() / max(np.abs(bends).sum(), 1e-9)
+    return None if len(bends) < MIN_BENDS or 0.2 < right < 0.8 else bool(right > 0.5)
 
 
-def _facts(dataset: Dataset, root: Path) -> tuple[float | None, list[str]]:
-    """Frames a second, and what was left out, as far as the index of a prepared data set tells."""
-    from common.pose_files import read_poses
+def _take_problem(take: Take, sides: bool | None) -> str:
+    """What is wrong with a take's sides, cameras or keypoints; ``sides``: see ``_bends``, of the subject."""
+    if (take.depths <= 0).any():
+        return "behind the camera: depths of 0 or less: z must point away from the camera"
+    own = _bends(take.body)
+    wrong = (sides if own is None else own) is False
+    before = take.errors(take.keypoints)
+    worst = int(before.argmax())
 
-    facts = read_poses(root / dataset.name)[1] if dataset.prepared else {}
-    rate, lists = facts.get("fps"), [facts.get("missing"), facts.get("left_out")]
-    left_out = [str(name) for names in lists if isinstance(names, list) for name in names]
-    return (float(rate) if isinstance(rate, int | float) and rate > 0 else None), left_out
+    def fits(keypoints: np.ndarray) -> bool:
+        return take.errors(keypoints)[worst] < min(MISFIT, BETTER * before[worst])
+
+    swapped = before[worst] > SUSPECT and fits(take.keypoints[:, :, MIRROR])
+    if wrong or swapped:
+        parts = "positions" if wrong and swapped else "positions and keypoints" if wrong else "keypoints"
+        return f"left and right: swapped in {parts}: swap the joints back, or mirror the coordinates back"
+    if before[worst] < MISFIT:
+        return ""
+    if len(take.sequences) < 6:
+        orders = map(list, itertools.permutations(range(len(take.sequences))))
+        order = min(orders, key=lambda order: take.errors(take.keypoints[order]).sum())
+        if fits(take.keypoints[order]):
+            return f"camera order: keypoints fit if the cameras are read in the order {order}: reorder them"
+    return f"keypoints: over {MISFIT:.0%} of a person's size off: see image size, joints, frames and subjects"
 
 
-def _verdict(faults: list[Fault]) -> str:
-    if not faults:
-        return "nothing wrong was found"
-    counted = f"{len(faults)} things are wrong:" if len(faults) > 1 else "one thing is wrong:"
-    return "\n".join([counted, *(f"- {kind}: {found}.\n  {remedy}." for kind, found, remedy in faults)])
+def describe(dataset: Dataset, poses: PoseSet, takes: list[Take], left_out: list[str]) -> str:
+    """Frames and takes by action and subject, what is missing, and how far keypoints lie from the joints."""
+    seen = [each for each in poses.sequences if each.camera == poses.sequences[0].camera]
+    frames: dict[tuple[str, str], list[int]] = {}
+    for each in seen:
+        frames.setdefault((each.subject, each.action_name), []).append(len(each))
+    subjects = [*dict.fromkeys(each.subject for each in seen)][:12]
+    rows = [["frames (takes)", *subjects]]
+    for action in [*dict.fromkeys(each.action_name for each in seen)][:40]:
+        cells = [frames.get((subject, action)) for subject in subjects]
+        rows.append([action, *(f"{sum(cell)} ({len(cell)})" if cell else "-" for cell in cells)])
+    gaps = [np.linalg.norm(take.keypoints - take.projected, axis=-1) for take in takes]  # (C, F, 17) each
+    residuals = np.concatenate([each.reshape(-1, len(JOINT_NAMES)) for each in gaps])
+    table = [["keypoints beside projected joints, px", "median", "90 % under"]]
+    for name, column in zip((*JOINT_NAMES, "all"), (*residuals.T, residuals), strict=True):
+        table.append([name, *(f"{np.percentile(column, share):.1f}" for share in (50, 90))])
+    counts = Counter((each.subject, each.action_name) for each in seen)
+    absent = missing_takes(counts) if dataset.name == "h36m" else left_out
+    missing = f"missing or left out ({len(absent)}): {'; '.join(absent[:10]) or 'nothing'}"
+    return f"{poses}\n\n{text_table(rows)}\n\n{missing}\n\n{text_table(table)}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command line and returns the exit code: 0 sound, 1 something is wrong, 2 not checked."""
-    options = parse(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
-    try:
-        return run(options)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-    except MemoryError:
-        print("error: the memory is full", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    return NOT_CHECKED
+def draw(path: Path, takes: list[Take]) -> None:
+    """Writes a contact sheet of up to 12 poses: keypoints in the image, the body from two sides."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(16, 9), layout="constrained")
+    for number, index in enumerate(np.unique(np.linspace(0, len(takes) - 1, 12).round().astype(int))):
+        take, frame = takes[index], len(takes[index].body) // 2
+        camera = number % len(take.sequences)
+        flat, *sides = (figure.add_subplot(4, 9, 3 * number + panel) for panel in (1, 2, 3))
+        width, height = take.sequences[camera].image_size
+        flat.set(xlim=(0, width), ylim=(height, 0))
+        flat.set_title(f"{take.sequences[camera]} (left: blue)"[:60], fontsize=7, loc="left")
+        body = take.body[frame] - take.body[frame, 0]
+        for axes in sides:
+            axes.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1))
+        views = (take.keypoints[camera, frame], body[:, ::2], body[:, 1:])
+        for axes, points in zip((flat, *sides), views, strict=True):
+            for joint, parent in BONES:
+                colour = "#0072B2" if joint in LEFT else "#D55E00" if joint in RIGHT else "#4D4D4D"
+                axes.plot(*points[[joint, parent]].T, color=colour)
+            axes.set(xticks=[], yticks=[], aspect="equal")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command line; exit codes: 0 nothing is wrong, 1 something is, 2 nothing was checked."""
+    parser = argparse.ArgumentParser("python -m dataset.check", description="Finds errors in a data set.")
+    add = parser.add_argument
+    add("--dataset", metavar="NAME", help="what to check; without it, all that is ready is listed")
+    add("-k", "--keypoints", metavar="SOURCE", help="source of the keypoints (default: as main.py)")
+    add("--root_path", metavar="DIR", type=Path, help="folder of the data")
+    add("--cache_dir", metavar="DIR", type=Path, help="folder for the converted data")
+    add("--sheet", metavar="FILE.png", type=Path, help="contact sheet (default: check_NAME.png)")
+    options = parser.parse_args(argv)
+    configure_output()
+    return run_command(lambda: _run(**vars(options)) if options.dataset else _list(options.root_path))
+
+
+def _list(root: Path | None) -> None:
+    folder = root or Path("dataset")
+    for name in [*DATASETS, *(path.parent.name for path in sorted(folder.glob(f"[!.]*/{INDEX}")))]:
+        try:
+            dataset = find_dataset(name, folder)
+            check_files(dataset, Path(dataset.root) if name == "sample" else folder, dataset.keypoints)
+            print(f"{name}: ready, {dataset.keypoints}")
+        except UserError as error:
+            print(f"{name}: {' '.join(str(error).split()[:12])} ...")
+
+
+def _run(
+    dataset: str, keypoints: str | None, root_path: Path | None, cache_dir: Path | None, sheet: Path | None
+) -> int:
+    chosen, sheet = find_dataset(dataset, root_path), sheet or Path(f"check_{dataset}.png")
+    poses = load(chosen, root_path, keypoints, cache_dir)
+    metadata = read_poses((root_path or Path(chosen.root)) / chosen.name)[1] if chosen.prepared else {}
+    problems, takes = check(poses)
+    if not takes:
+        raise UserError(f"{dataset}: no frame without NaN or infinity; make the data set again")
+    print(describe(chosen, poses, takes, [*metadata.get("missing", []), *metadata.get("left_out", [])]))
+    for text, found in problems.items():
+        print(f"\nwrong in {len(found)} takes ({'; '.join(found[:4])}{'; ...' if found[4:] else ''}): {text}")
+    draw(sheet, takes)
+    print(f"\nproblems: {len(problems) or 'none'}; wrote {sheet}")
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

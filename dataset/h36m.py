@@ -1,31 +1,29 @@
-"""Human3.6M, from what its site and others give out to the field's two files: ``dataset.prepare h36m``.
+"""Human3.6M's archives, ``h36m.zip`` or npz to the field's two files.
 
 Names of takes, and the take that is left out, are those of VideoPose3D (Pavllo et al., CVPR 2019), so that
-its key point files fit.
+its keypoint files fit.
 """
 
 from __future__ import annotations
 
-import argparse
+import io
 import logging
 import re
-import shlex
 import sys
+import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from common.camera import h36m_cameras
-from common.errors import DataError
-from common.h36m import DATASETS, RECORDED_JOINTS
-from common.safe_npz import read_npz
-from dataset import layout
-from dataset.archives import Found, files_in, is_archive
-from dataset.parts import Parts, writing
-from dataset.takes import READERS, fault_of
+from common.camera import Camera, h36m_cameras
+from common.console import UserError, progress
+from common.data import DATASETS
+from common.files import read_npz, replacing
+from common.skeleton import H36M_32_KEPT, LEFT, NUM_JOINTS, RIGHT, RIGHT_LEG
+from dataset.sources import ARCHIVES, MAX_FILE, Source, damaged, hdf5_array, sources
 
 DATASET = DATASETS["h36m"]
 SUBJECTS = DATASET.train + DATASET.test
@@ -33,213 +31,206 @@ ACTIONS = (
     *("Directions", "Discussion", "Eating", "Greeting", "Phoning", "Photo", "Posing", "Purchases"),
     *("Sitting", "SittingDown", "Smoking", "Waiting", "WalkDog", "WalkTogether", "Walking"),
 )
-RENAMED = {"TakingPhoto": "Photo", "WalkingDog": "WalkDog"}
-"""Actions that the field calls otherwise than the archives."""
-CORRUPT = ("S11", "Directions")
-"""The take that the field leaves out: its video is damaged, so that no detector has key points of it."""
-TAKES = 2
-"""Takes of each action by each subject."""
-TRAINING_FRAMES = 389_938
-"""Frames of the training subjects in the whole of Human3.6M: a quarter of the protocol's 1,559,752 poses."""
-FOLDERS = ("d3_positions", "3d_positions")
-"""Folders of world coordinates in the archives and in h36m.zip; ``D3_Positions_mono`` holds others."""
+RENAMED = {"TakingPhoto": "Photo", "WalkingDog": "WalkDog"}  # the archives' names of actions
+CORRUPT = (
+    "S11",
+    "Directions",
+)  # left out by the field: its video is damaged, no detector has keypoints of it
+TAKES = 2  # of each action by each subject
+TRAINING_FRAMES = 389_938  # of the training subjects: a quarter of the protocol's 1,559,752 poses
+FOLDERS = ("d3_positions", "3d_positions")  # of world coordinates; D3_Positions_mono holds others
+JOINTS = 32
+LEG = (0.5, 1.5)  # metres from hip to ankle, accepted range; Human3.6M's have 0.8 to 1
+
+Positions = dict[str, dict[str, np.ndarray]]
+"""By subject and take: (F, 32, 3) float32, world metres."""
+Keypoints = dict[str, dict[str, list[np.ndarray]]]
+"""By subject and take: for each of the subject's cameras (F, 17, 2) float32, pixels."""
+
 log = logging.getLogger(__name__)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
-    parser.add_argument(
-        "--source",
-        type=Path,
-        required=True,
-        help="a folder with Poses_D3_Positions_S*.tgz, with unpacked .cdf files, with h36m.zip (packed or "
-        "not) or with data_3d_h36m.npz; or one such file",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path(DATASET.root),
-        help="folder for the two files (default: %(default)s)",
-    )
+def prepare(source: Path, output: Path) -> None:
+    """Writes ``data_3d_h36m.npz`` and ``data_2d_h36m_gt.npz``.
 
-
-def run(options: argparse.Namespace) -> None:
-    """Writes ``data_3d_h36m.npz`` and ``data_2d_h36m_gt.npz``, and says what to do with them.
+    Args:
+        source: A folder with archives, unpacked files or ``data_3d_h36m.npz``, or one such file.
+        output: The folder to write into.
 
     Raises:
-        DataError: The source is not there, damaged, or lacks whole subjects.
-        RunError: The disk is full.
+        UserError: The source is not there, damaged, or lacks whole subjects.
     """
-    source, output = options.source, options.output
     path_3d, path_2d = DATASET.files(output, "gt")
-    if not source.exists():
-        raise DataError(f"--source {source}: no such file or folder\n{DATASET.origin}")
-    parts = Parts(output, DATASET.name)
-    raw = _from_raw(source, parts)
-    positions = _ordered(raw or _from_npz(source))
-    _report(positions, source)
-    log.info("writing %s and %s", path_3d, path_2d)
-    with writing(output):
-        if raw or not (path_3d.exists() and path_3d.samefile(_npz(source))):
-            layout.save(path_3d, positions_3d=positions)
-        keypoints = layout.true_keypoints(positions, h36m_cameras())
-        layout.save(path_2d, positions_2d=keypoints, metadata=layout.metadata())
-    parts.remove()
-    for left in output.glob(f".data_*_{DATASET.name}*.tmp"):  # by a run that was killed while it wrote
-        left.unlink()
-    elsewhere = [] if output == Path(DATASET.root) else ["--root_path", str(output)]
-    train = ["python", "main.py", "--train", "-n", "NAME", "-k", "gt", *elsewhere]
-    log.info("train by: %s", shlex.join(train))
+    npz = source / path_3d.name if source.is_dir() else source
+    raw = _from_raw(source)
+    found = raw or _from_npz(npz)
+    if absent := [subject for subject in SUBJECTS if subject not in found]:
+        files = ", ".join(f"Poses_D3_Positions_{subject}.tgz" for subject in absent)
+        raise UserError(f"{source}: found no takes of {', '.join(absent)}; add {files}, or what they hold")
 
-
-def _ordered(positions: layout.Positions) -> layout.Positions:
-    """The same takes in the protocol's order, whatever the order that they were found in."""
-
-    def place(take: str) -> tuple[int, int, str]:
+    def order(take: str) -> tuple[int, int]:
         action, _, number = take.partition(" ")
-        index = ACTIONS.index(action) if action in ACTIONS else len(ACTIONS)
-        return index, int(number) if number.isdecimal() else 0, take
+        return ACTIONS.index(action) if action in ACTIONS else 99, int(number) if number.isdecimal() else 0
+
+    positions = {  # interned names, so that the same takes make the same bytes
+        subject: {
+            sys.intern(take): np.ascontiguousarray(found[subject][take], np.float32)
+            for take in sorted(found[subject], key=order)
+        }
+        for subject in SUBJECTS
+    }
+    for subject, takes in positions.items():
+        log.info("%s: %d takes, %d frames", subject, len(takes), sum(map(len, takes.values())))
+    there = Counter((subject, take.split(" ")[0]) for subject, takes in positions.items() for take in takes)
+    if missing := missing_takes(there):
+        listed = "; ".join(missing[:10]) + (f" and {len(missing) - 10} more" if missing[10:] else "")
+        log.warning("warning: takes are missing: %s. Results will not be the field's", listed)
+    frames = sum(len(world) for subject in DATASET.train for world in positions[subject].values())
+    log.info("training subjects: %d frames; all of Human3.6M has %d", frames, TRAINING_FRAMES)
+    if raw or not (path_3d.exists() and path_3d.samefile(npz)):
+        save(path_3d, positions_3d=positions)
+    save(path_2d, positions_2d=project(positions), metadata=metadata())
+    log.info("wrote %s and %s", path_3d, path_2d)
+
+
+def missing_takes(there: Mapping[tuple[str, str], int]) -> list[str]:
+    """The takes of Human3.6M that are not there, from the number of takes by subject and action."""
+    return [
+        f"{subject}, {action}: {there[subject, action]} of {expected}"
+        for subject in SUBJECTS
+        for action in ACTIONS
+        if there[subject, action] < (expected := TAKES - ((subject, action) == CORRUPT))
+    ]
+
+
+def metadata() -> dict[str, Any]:
+    """What the field's keypoint files say of themselves."""
+    sides = [list(LEFT), list(RIGHT)]
+    return {"layout_name": "h36m", "num_joints": NUM_JOINTS, "keypoints_symmetry": sides}
+
+
+def project(positions: Positions, *, step: float | None = None) -> Keypoints:
+    """Keypoints of all takes in all cameras, lens distortion included, rounded to multiples of ``step``."""
+
+    def pixels(world: np.ndarray, camera: Camera) -> np.ndarray:
+        exact = camera.project(camera.to_camera(world[:, H36M_32_KEPT].astype(np.float64)))
+        return (np.round(exact / step) * step if step else exact).astype(np.float32)
 
     return {
         subject: {
-            take: np.ascontiguousarray(positions[subject][take], dtype=np.float32)
-            for take in sorted(positions[subject], key=place)
+            take: [pixels(world, each) for each in h36m_cameras()[subject]] for take, world in takes.items()
         }
-        for subject in SUBJECTS
-        if subject in positions
+        for subject, takes in positions.items()
     }
 
 
-def _report(positions: layout.Positions, source: Path) -> None:
-    """Says what was found and which takes are missing.
-
-    Raises:
-        DataError: Whole subjects are missing.
-    """
-    if absent := [subject for subject in SUBJECTS if subject not in positions]:
-        files = ", ".join(f"Poses_D3_Positions_{subject}.tgz" for subject in absent)
-        raise DataError(
-            f"{source}: expected takes of {', '.join(SUBJECTS)}, found none of {', '.join(absent)}. Put "
-            f"{files} (or what they hold) there and give the same command again; what was converted is kept."
-        )
-    missing = []
-    for subject, takes in positions.items():
-        found = Counter(take.split(" ")[0] for take in takes)
-        for action in ACTIONS:
-            expected = TAKES - ((subject, action) == CORRUPT)
-            if found[action] < expected:
-                missing.append(f"{subject}, {action}: {found[action]} of {expected}")
-        log.info("%s: %d takes, %d frames", subject, len(takes), sum(map(len, takes.values())))
-    if missing:
-        log.warning("warning: takes are missing, so that figures will not be the field's:")
-        log.warning("  %s", "\n  ".join(missing))
-    frames = sum(len(world) for subject in DATASET.train for world in positions[subject].values())
-    log.info("training subjects: %d frames; all of Human3.6M has %d", frames, TRAINING_FRAMES)
+def save(path: Path, **dictionaries: Mapping[str, Any]) -> None:
+    """Writes dictionaries of arrays as the field's files hold them: as pickled objects in an npz file."""
+    entries: dict[str, Any] = {name: np.array(value, dtype=object) for name, value in dictionaries.items()}
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **entries)
 
 
-# From the archives' files
+# From CDF and HDF5 files
 
 
-def _from_raw(source: Path, parts: Parts) -> layout.Positions:
-    """All takes of the CDF and HDF5 files in a folder, its archives, or an archive."""
-    positions: layout.Positions = {}
-    ignored: list[str] = []
-    with tqdm(total=len(SUBJECTS) * len(ACTIONS) * TAKES - 1, unit="take", disable=None, leave=False) as bar:
-        for found in _files(source):
-            subject, take = _name(found)
-            if subject not in SUBJECTS or take.split(" ")[0] not in ACTIONS:
-                ignored.append(str(found))
-                continue
-            if (subject, take) == CORRUPT or take in positions.get(subject, {}):
-                continue
-            bar.set_description(f"{subject} {take}")
-            positions.setdefault(subject, {})[take] = _take(found, parts)
-            bar.update()
+def _from_raw(source: Path) -> Positions:
+    positions: Positions = {}
+    ignored = []
+    for found in progress(_files(source), unit="take", total=len(SUBJECTS) * len(ACTIONS) * TAKES - 1):
+        subjects = re.findall(r"(?:^|_|/)(S\d+)(?=$|\.|/)", "/".join(found.names[:-1]))
+        words = re.fullmatch(r"([A-Za-z]+)([ _]\d+)?\.\w+", found.names[-1])
+        subject, action = (subjects or [""])[-1], RENAMED.get(words[1], words[1]) if words else ""
+        take = action + (words[2] or "").replace("_", " ") if words else ""
+        if subject not in SUBJECTS or action not in ACTIONS:
+            ignored.append(found.label)
+        elif (subject, take) != CORRUPT and take not in positions.get(subject, {}):
+            positions.setdefault(subject, {})[take] = _take(found)
     if ignored:
         log.info("left out %d files that are no takes of Human3.6M, such as %s", len(ignored), ignored[0])
     return positions
 
 
-def _files(source: Path) -> Iterator[Found]:
+def _files(source: Path) -> Iterator[Source]:
     """The files of takes: those on the disk, then those in archives."""
-    if source.is_file():
-        yield from filter(_is_take, files_in(source) if is_archive(source) else ())
-        return
-    yield from filter(_is_take, files_in(source))
-    for found in files_in(source):
-        name = found.source.name.lower()
-        if is_archive(found.source) and ("d3_positions_s" in name or name.startswith("h36m")):
-            yield from filter(_is_take, files_in(found.source))
+    found = [*sources(source)] if source.is_dir() else []
+    named = [Path(each.label) for each in found if re.match("h36m|.*d3_positions_s", each.names[-1].lower())]
+    inside = (sources(path) for path in [source, *named] if path.name.lower().endswith(ARCHIVES))
+    for each in (found, *inside):
+        for candidate in each:
+            folder, name = candidate.names[-2:]
+            if name.lower().endswith((".cdf", ".h5")) and (folder.lower() in FOLDERS or folder in SUBJECTS):
+                yield candidate
 
 
-def _is_take(found: Found) -> bool:
-    *folders, name = found.names
-    folder = folders[-1] if folders else ""
-    right = folder.lower() in FOLDERS or folder in SUBJECTS
-    return right and Path(name).suffix.lower() in READERS
+def _take(found: Source) -> np.ndarray:
+    content = found.read()
+    with damaged(found.label, f"a take of {JOINTS} joints in D3_Positions or 3D_positions"):
+        if found.names[-1].lower().endswith(".cdf"):
+            values = _read_cdf(content)
+        else:
+            import h5py
+
+            with h5py.File(io.BytesIO(content), "r") as file:
+                values = hdf5_array(file, "3D_positions").T  # (96, F) -> (F, 96)
+        world = values.reshape(len(values), JOINTS, 3).astype(np.float64) / 1000  # (F, 96) -> (F, 32, 3)
+    return _checked(world.astype(np.float32), found.label, "millimetres")
 
 
-def _name(found: Found) -> tuple[str, str]:
-    """Subject, and take as the field calls it; empty where the path does not tell."""
-    *folders, name = found.names
-    subjects = [hit for folder in folders for hit in re.findall(r"(?:^|_)(S\d+)(?=$|\.)", folder)]
-    words = re.fullmatch(r"([A-Za-z]+)(?:[ _](\d+))?", Path(name).stem)
-    if not subjects or not words:
-        return "", ""
-    action, number = words.groups()
-    action = RENAMED.get(action, action)
-    # The same objects for the same names, since pickles tell them from equal ones.
-    return sys.intern(subjects[-1]), sys.intern(f"{action} {number}" if number else action)
+def _read_cdf(content: bytes) -> np.ndarray:
+    """(F, 96) millimetres: the variable "Pose" of a CDF file."""
+    import cdflib
+
+    size = 8 if content[:4] == b"\xcd\xf3\x00\x01" else 4  # bytes of an offset, by version
+
+    def offset(at: int) -> int:
+        return int.from_bytes(content[at : at + size], "big")
+
+    # cdflib fills with zeros what was cut off. The global descriptor, unless packed, states the file's end.
+    plain = content[4:8] == b"\x00\x00\xff\xff"
+    if plain and len(content) < offset(offset(8 + size + 4) + size + 4 + 3 * size):
+        raise EOFError("the file is cut off")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "take.cdf")
+        path.write_bytes(content)  # cdflib reads files alone
+        cdf = cdflib.CDF(path)
+        about = cdf.varinq("Pose")
+        if (about.Last_Rec + 1) * np.prod(about.Dim_Sizes, dtype=float) * 8 > MAX_FILE:
+            raise ValueError(f"{about.Last_Rec + 1} records of {about.Dim_Sizes} numbers")
+        return np.array(cdf.varget("Pose"))[0]  # (1, F, 96) -> (F, 96)
 
 
-def _take(found: Found, parts: Parts) -> np.ndarray:
-    kept = parts.get(found.source, found.member)
-    if kept is not None:
-        return kept["world"]
-    read = READERS[Path(found.names[-1]).suffix.lower()]
-    world = (read(found.read(), str(found)).astype(np.float64) / 1000).astype(np.float32)
-    if fault := fault_of(world, "millimetres"):
-        raise DataError(f"{found}: {fault}")
-    parts.put(found.source, found.member, world=world)
+def _checked(world: Any, where: str, unit: str) -> np.ndarray:
+    """A take in world metres that was stored in ``unit``, if it is one of a person; else a UserError."""
+    with damaged(where, f"floats of shape (frames, {JOINTS}, 3), {unit}, legs of {LEG[0]} to {LEG[1]} m"):
+        if world.shape[1:] != (JOINTS, 3) or not len(world) or not np.isfinite(world).all():
+            raise ValueError(f"NaN or infinity, or shape {world.shape}")
+        bones = np.diff(world[:, [H36M_32_KEPT[joint] for joint in RIGHT_LEG]].astype(np.float64), axis=1)
+        length = np.linalg.norm(bones, axis=-1).sum(axis=1)  # (F, 2, 3) -> (F,)
+        human = (length > LEG[0]) & (length < LEG[1])
+        if not human.all():
+            raise ValueError(f"{length[human.argmin()]:.3g} m in frame {human.argmin()}: another unit?")
     return world
 
 
 # From the field's own file
 
 
-def _npz(source: Path) -> Path:
-    return source / DATASET.files(source, "gt")[0].name if source.is_dir() else source
-
-
-def _from_npz(source: Path) -> layout.Positions:
-    path = _npz(source)
+def _from_npz(path: Path) -> Positions:
     if path.suffix != ".npz" or not path.is_file():
-        names = sorted(path.name for path in source.glob("[!.]*")) if source.is_dir() else [source.name]
-        there = ", ".join(names[:10])
-        raise DataError(
-            f"{source}: expected Poses_D3_Positions_S1.tgz and so on (world coordinates, not the "
-            "D3_Positions_mono of the cameras), the folders S1/MyPoseFeatures/D3_Positions that they hold, "
-            f"h36m.zip, or {DATASET.files(source, 'gt')[0].name}; found {there or 'nothing'}\n"
+        raise UserError(
+            f"{path}: there is no such file. Expected it, Poses_D3_Positions_S1.tgz and so on (not the "
+            "cameras' D3_Positions_mono), the folders S1/MyPoseFeatures/D3_Positions in them, or h36m.zip. "
             f"{DATASET.origin}"
         )
-    found = read_npz(path).get("positions_3d")
-    if not isinstance(found, dict):
-        raise DataError(f"{path}: expected a dictionary positions_3d, as VideoPose3D's scripts write it")
-    positions: layout.Positions = {}
-    for subject in SUBJECTS:
-        takes = found.get(subject)
-        for take, world in (takes if isinstance(takes, dict) else {}).items():
-            if (subject, take) != CORRUPT:
-                _check_stored(world, f"{path}: {subject}, {take}")
-                positions.setdefault(subject, {})[sys.intern(str(take))] = world
-    return positions
-
-
-def _check_stored(world: object, where: str) -> None:
-    """Raises a DataError unless a take of an npz file is one."""
-    if not isinstance(world, np.ndarray) or world.dtype.kind != "f":
-        raise DataError(f"{where}: expected an array of floats, found {type(world).__name__}")
-    if world.ndim != 3 or world.shape[1:] != (RECORDED_JOINTS, 3) or len(world) == 0:
-        raise DataError(f"{where}: expected shape (frames, {RECORDED_JOINTS}, 3), found {world.shape}")
-    if fault := fault_of(world, "metres"):
-        raise DataError(f"{where}: {fault}")
+    found: Any = read_npz(path).get("positions_3d")
+    with damaged(path, "a dictionary positions_3d by subject and take, as VideoPose3D's scripts write it"):
+        return {
+            subject: {
+                str(take): _checked(world, f"{path}: {subject}, {take}", "metres")
+                for take, world in found[subject].items()
+                if (subject, take) != CORRUPT
+            }
+            for subject in SUBJECTS
+            if subject in found
+        }

@@ -1,187 +1,310 @@
-"""``python -m dataset.prepare mocap``: a data set from BVH files, or from ASF and AMC files."""
+"""Motion capture files to a prepared data set: 17 joints in metres, seen by Human3.6M's cameras."""
 
 from __future__ import annotations
 
-import argparse
+import hashlib
+import itertools
 import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.errors import DataError, UserError
-from common.h36m import DATASETS
-from common.pose_files import write_poses
-from dataset import mocap_files, mocap_takes
-from dataset.mocap_joints import read_joint_map
-from dataset.mocap_poses import UNITS
-from dataset.mocap_takes import Take
-from dataset.mocap_views import views
-from dataset.motion import checked_rate
-from dataset.parts import Parts, writing
+import numpy as np
+from scipy.spatial.transform import Rotation
 
-RATES = (5.0, 240.0)
-SHARE = 0.2
-RESERVED = {*DATASETS, "3dhp"}
-SHOWN = 20
+from common.camera import Camera, h36m_cameras, normalize_pixels
+from common.console import UserError, printable, progress
+from common.files import read_json, sha256
+from common.poses import Sequence, write_poses
+from common.skeleton import JOINT_NAMES, MIRROR, ROOT
+from dataset.motion import read_amc, read_bvh, resample
+from dataset.rigs import ANKLES, LEG, OPTIONAL, leg_length, match, to_joints, up_axis, z_up
+from dataset.sources import files_below
+
+HEADING_STEP = np.pi * (3 - 5**0.5)  # radians, golden angle: spreads any number of headings evenly
+HEADINGS_TRIED = 8  # before a take is cut in two
+MIN_FRAMES = 10  # of a piece of a longer take
+MARGIN = 15  # pixels between any joint and the edge of the image
+ANKLE_HEIGHT = 0.06  # metres of the lowest ankle above the floor, for legs of 0.85 m
+SETUPS = {"train": ("S1", "S5", "S6", "S7", "S8"), "test": ("S9", "S11")}  # whose cameras see which part
+NO_ACTION = "motion"
+SUMMARY = {
+    "rate": "frames per second of the files",
+    "unit": "unit (--unit)",
+    "up": "up (--up)",
+    "mirrored": "left and right swapped, as knees and toes pointed back",
+    "false_start": "first frame dropped, as no body gets from it to the second",
+    "frames_out_of_view": "frames left out that not all cameras see",
+    "note": "note",
+}
+View = tuple[np.ndarray, np.ndarray]
+"""Camera-space positions (F, 17, 3) in metres, and pixels (F, 17, 2)."""
 
 log = logging.getLogger(__name__)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
+@dataclass
+class Take:
+    """A converted file."""
 
-    def add(name: str, words: str, **keywords: Any) -> None:
-        parser.add_argument(name, help=words, **keywords)
-
-    add("--source", "folder with .bvh files, or with .asf and .amc files", type=Path, required=True)
-    add("--name", "name of the data set, for main.py --dataset NAME", required=True)
-    add(
-        "--output", "folder that the data set's folder is made in (default: %(default)s)",
-        type=Path, default=Path(DATASETS["h36m"].root),
-    )  # fmt: skip
-    add("--origin", "where the files come from and under which licence: kept with the data set")
-    add("--subjects_test", "subjects to test on; all others are trained on", metavar="A,B")
-    add(
-        "--test_share", "without --subjects_test: share of the files to test on, whoever is in them; which "
-        f"follows from their names (default: {SHARE})", type=float,
-    )  # fmt: skip
-    add(
-        "--subject", "what tells the subject: the file's folder, its name up to the first _, or, with auto, "
-        "a number in its name as in CMU's files, else the folder",
-        choices=mocap_files.SUBJECTS, default="auto",
-    )  # fmt: skip
-    add("--joint_map", "JSON file: which joint of the files is which of ours", metavar="FILE")
-    add("--fps", "frames a second of the data set (default: %(default)s)", type=float, default=50.0)
-    add("--source_fps", "frames a second of the files, whatever they say", type=float)
-    add("--unit", "unit of the files; else told by the legs' length", choices=UNITS)
-    add("--up", "axis of the files that points up; else told by the poses", choices=("y", "z", "-y"))
-    add("--skip_bad", "go on without the files that cannot be used", action="store_true")
+    path: Path
+    name: str  # its path below the source folder, with "/" and without its ending
+    pose: np.ndarray  # (F, 17, 3) float32 positions in the file's axes, metres
+    metadata: dict[str, Any]  # for the index of the data set
+    subject: str = ""
 
 
-def run(args: argparse.Namespace) -> None:
-    """Converts all files and writes the data set.
+def prepare(
+    *, source: Path, folder: Path, origin: str | None, up: str | None, skip_bad: bool, **options: Any
+) -> None:
+    """Converts all files below ``source`` and writes the data set ``folder``: see the options of the command.
 
     Raises:
-        UserError: Options or files are not what is needed; every fault is named.
-        RunError: The disk is full.
+        UserError: Options or files cannot be used; every such file is named.
     """
-    folder = _checked(args)
-    sources = mocap_files.find(args.source)
-    joint_map = read_joint_map(args.joint_map) if args.joint_map else {}
-    options = mocap_takes.Options(joint_map, args.fps, args.source_fps, args.unit)
-    parts = Parts(args.output, args.name, options.settings())
-    takes, faults = mocap_takes.convert(sources, parts, options)
-    if faults and not (args.skip_bad and takes):
-        raise DataError(_refusal(faults, len(sources)))
-    takes, copies = mocap_takes.without_copies(takes)
-    people, split = _split(args, takes)
-    takes.sort(key=lambda take: (people[take] in split["test"], people[take], take.source.name))
-    origin = f"motion capture files of the folder {args.source.resolve().name}; licence not stated (--origin)"
-    facts: dict[str, Any] = {
-        "name": args.name,
-        **split,
-        "keypoints": "gt",
-        "origin": args.origin or origin,
-        "fps": args.fps,
-        "left_out": faults + copies,
-        "sources": [],
-    }
-    with writing(folder):
-        write_poses(folder, views(takes, people, split, args.up, parts, facts["sources"]), facts)
-    parts.remove()
-    log.info("%s", _summary(folder, facts))
+    read = {name: options.pop(name) for name in ("fps", "source_fps", "unit")}
+    path = options.pop("joint_map")
+    joint_map = read_joint_map(path) if path else {}
+    takes: dict[str, Take] = {}  # by digest
+    left_out, copies = [], []
+    files = find(source)
+    for name, path in progress(files.items(), desc="reading", unit="file"):
+        try:
+            take = convert(path, name, joint_map, **read)
+        except (UserError, OSError, ValueError, LookupError) as error:
+            reason = error if isinstance(error, UserError) else f"damaged or of another kind ({error})"
+            left_out.append(f"{name}{path.suffix}: {reason}")
+            continue
+        first = takes.setdefault(take.metadata["digest"], take)
+        if first is not take:
+            copies.append(f"{name}{path.suffix}: the same, byte for byte, as {first.metadata['file']}")
+    if left_out and not (skip_bad and takes):
+        more = f"\n  and {len(left_out) - 20} more" if left_out[20:] else ""
+        hint = "" if skip_bad or not takes else "; fix or remove them, or give --skip_bad"
+        listed = "\n  ".join(left_out[:20])
+        raise UserError(f"{len(left_out)} of {len(files)} files cannot be used{hint}:\n  {listed}{more}")
+    for line in left_out + copies:
+        log.info("left out: %s", line)
+    split = _split(list(takes.values()), source, **options)
+    ordered = sorted(takes.values(), key=lambda t: (t.subject in split["test"], t.subject, t.name))
+    unknown = f"motion capture files of the folder {source.resolve().name}; licence not stated (--origin)"
+    index: list[dict[str, Any]] = []
+    metadata = {"name": folder.name, "keypoints": "gt", "origin": origin or unknown, "fps": read["fps"]}
+    metadata |= {**split, "left_out": left_out + copies, "sources": index}
+    write_poses(folder, _views(ordered, split, up, index), metadata)
+    frames = sum(entry["frames"] for entry in index)
+    log.info("%s: %d frames x 4 cameras of %d files", folder, frames, len(index))
+    log.info("train: %s; test: %s", ", ".join(split["train"]) or "nobody", ", ".join(split["test"]))
+    for key, title in SUMMARY.items():
+        for value, count in Counter(entry[key] for entry in index).most_common():
+            some = [entry["file"] for entry in index if entry[key] == value][:5] if count < len(index) else []
+            if value:
+                log.info("%s: %s, %d files %s", title, value, count, ", ".join(some))
 
 
-def _checked(args: argparse.Namespace) -> Path:
-    """The folder to make, if the options make sense."""
-    name, folder = args.name, args.output / args.name
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,63}", name, re.ASCII) or name in RESERVED:
-        words = f"letters, digits, _ . and -, and none of {', '.join(sorted(RESERVED))}"
-        raise UserError(f"--name {name[:80]}: expected {words}")
-    if os.path.lexists(folder):
-        raise UserError(f"{folder} is there already: remove it, or choose another --name")
-    if not RATES[0] <= args.fps <= RATES[1]:
-        raise UserError(f"--fps {args.fps:g}: expected {RATES[0]:g} to {RATES[1]:g}")
-    if args.source_fps is not None:
-        checked_rate(args.source_fps, f"--source_fps {args.source_fps:g}")
-    if args.test_share is not None and not 0 < args.test_share < 1:
-        raise UserError(f"--test_share {args.test_share:g}: expected a share between 0 and 1")
-    if args.test_share is not None and args.subjects_test is not None:
-        raise UserError("--subjects_test and --test_share: one of the two splits the files")
-    return folder
+def read_joint_map(path: str | os.PathLike[str]) -> dict[str, list[str]]:
+    """Reads a file of ``--joint_map``: by our joint's name the rig's, or a list whose middle is meant."""
+    content = read_json(path)
+    entries = content.items() if isinstance(content, dict) else ()
+    joints = {name: [given] if isinstance(given, str) else given for name, given in entries}
+    named = all(isinstance(each, list) and {*map(type, each)} == {str} for each in joints.values())
+    if not joints or not named or not {*JOINT_NAMES, *OPTIONAL}.issuperset(joints):
+        example = '{"left_hip": "LeftThigh", "head": "Head/end", "thorax": ["LeftArm", "RightArm"]}'
+        known = ", ".join(dict.fromkeys((*JOINT_NAMES, *OPTIONAL)))
+        raise UserError(f"{path}: expected JSON like {example}, with names of {known}")
+    return joints
 
 
-def _refusal(faults: list[str], count: int) -> str:
-    shown = "\n  ".join(faults[:SHOWN])
-    hint = "; what is converted of the others is kept: mend or remove these, or give --skip_bad"
-    head = f"{len(faults)} of {count} files cannot be used{hint if len(faults) < count else ''}"
-    more = f"\n  and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-    return f"{head}:\n  {shown}{more}"
+def find(folder: Path) -> dict[str, Path]:
+    """The BVH and AMC files below a folder, by name; a BVH file beside its AMC file is left out."""
+    found: dict[str, Path] = {}
+    for path in files_below(folder):
+        name, kind = printable(path.relative_to(folder).with_suffix("").as_posix()), path.suffix.lower()
+        if not path.name.startswith(".") and (kind == ".amc" or (kind == ".bvh" and name not in found)):
+            found[name] = path
+    if not found:
+        raise UserError(f"--source {folder}: expected a folder with .bvh, or .amc and .asf files; found none")
+    return {name: found[name] for name in sorted(found)}
 
 
-def _split(args: argparse.Namespace, takes: list[Take]) -> tuple[dict[Take, str], dict[str, list[str]]]:
-    """The subject of each take, and the subjects of both parts.
+def convert(path: Path, name: str, joint_map: Mapping[str, list[str]], **options: Any) -> Take:
+    """Converts a file by the options ``fps``, ``source_fps`` and ``unit``.
+
+    Raises:
+        UserError, OSError, ValueError, LookupError: It cannot be used; the message does not name it.
+    """
+    used = [path]
+    if path.suffix.lower() == ".amc":
+        there = [each for each in path.parent.iterdir() if each.suffix.lower() == ".asf"]
+        fitting = [each for each in there if path.stem.lower().startswith(each.stem.lower())]
+        if not fitting and len(there) != 1:
+            raise UserError("expected one .asf file beside it, or one whose name its own begins with")
+        used.append(max(fitting or there, key=lambda each: len(each.stem)))
+    given = options["source_fps"]
+    whole, rate, note = read_amc(path, used[1], given) if used[1:] else read_bvh(path, given)
+    joints = match(whole, joint_map)
+    needed = {above for found in joints.values() for node in found for above in node.line()}
+    nodes = [node for node in whole if node in needed]
+    false_start = resample(nodes, rate, options["fps"])
+    pose, taken, mirrored = to_joints(nodes, joints, options["fps"], options["unit"])
+    rig = hashlib.sha256("\n".join(node.name for node in whole).encode()).hexdigest()[:16]
+    metadata = {"file": name + path.suffix, "digest": "".join(map(sha256, used)), "rate": round(rate, 2)}
+    metadata |= {"unit": taken, "up": up_axis(pose), "mirrored": mirrored, "false_start": false_start}
+    return Take(path, name, pose.astype(np.float32), metadata | {"rig": rig, "note": note})
+
+
+# Subjects and actions
+
+
+def _split(
+    takes: list[Take], source: Path, *, subject: str, subjects_test: str | None, test_share: float
+) -> dict[str, list[str]]:
+    """Sets the subject of each take; the subjects of both parts.
 
     Where the split is by file, the files held out have subjects of their own: "01-test" beside "01".
     """
-    people = {take: mocap_files.subject(take.source, args.source, args.subject) for take in takes}
-    if args.subjects_test is None:
+    for take in takes:
+        take.subject = subject_of(take.name, source.resolve().name, subject)
+    test = {name.strip() for name in (subjects_test or "").split(",")}
+    if subjects_test is None:
         if len(takes) < 2:
-            raise DataError(
-                f"--source {args.source}: expected two files at least, to train and to test on, "
-                f"found {len(takes)} to use; add files. What was read is kept for the next call"
-            )
-        held_out = mocap_files.held_out([take.source for take in takes], args.test_share or SHARE)
-        people |= {take: f"{people[take]}-test" for take in takes if take.source.name in held_out}
-        test = {people[take] for take in takes if take.source.name in held_out}
-    else:
-        test = {name.strip() for name in args.subjects_test.split(",")}
-    there = sorted(set(people.values()))
-    if unknown := sorted(test - set(there)):
-        raise UserError(
-            f"--subjects_test: there is no {', '.join(unknown)}; the files have {', '.join(there)}"
-        )
-    return people, {"train": [name for name in there if name not in test], "test": sorted(test)}
+            raise UserError(f"--source {source}: expected two usable files at least, found one")
+        ranked = sorted(takes, key=lambda take: hashlib.sha256(take.name.encode()).digest())
+        held_out = ranked[: min(max(round(test_share * len(ranked)), 1), len(ranked) - 1)]
+        for take in held_out:
+            take.subject += "-test"
+        test = {take.subject for take in held_out}
+    there = sorted({take.subject for take in takes})
+    if unknown := sorted(test - {*there}):
+        raise UserError(f"--subjects_test: found no {', '.join(unknown)}; the files have {', '.join(there)}")
+    return {"train": [name for name in there if name not in test], "test": sorted(test)}
 
 
-def _summary(folder: Path, facts: dict[str, Any]) -> str:
-    """What was made, and what was guessed, for a user to see what is odd."""
-    sources = facts["sources"]
-    frames = sum(source["frames"] for source in sources)
-    lost = [source for source in sources if source["frames_out_of_view"]]
-    lines = [
-        f"{folder}: {frames:,} frames x 4 cameras, {facts['fps']:g} a second, of {len(sources)} files",
-        f"train: {', '.join(facts['train']) or 'nobody'}; test: {', '.join(facts['test'])}",
-        _kinds("frames per second of the files", sources, lambda source: f"{source['rate']:g}"),
-        _kinds("unit (--unit)", sources, lambda source: source["unit"]),
-        _kinds("up (--up)", sources, lambda source: source["up"]),
-        _named("left and right exchanged, as knees and toes pointed back", sources, "mirrored"),
-        _named("first frame left out, as no body gets from it to the second", sources, "false_start"),
-        _named("frames that not all cameras see were left out", lost, "frames_out_of_view"),
-        *(f"left out: {fault}" for fault in facts["left_out"]),
-        f"train on it: python main.py --train -n NAME --dataset {facts['name']}"
-        + ("" if str(folder.parent) == DATASETS["h36m"].root else f" --root_path {folder.parent}"),
-    ]
-    return "\n".join(line for line in lines if line)
+def subject_of(name: str, folder: str, by: str) -> str:
+    """Who moves in a file, by the rules of ``--subject``: see dataset/README.md."""
+    *parents, stem = name.split("/")
+    found = parents[-1] if parents else folder
+    if by == "prefix":
+        found = re.split(r"[_\s]", stem)[0]
+    elif by == "auto":
+        trial = re.fullmatch(r"(\d+)_\d+", stem) or re.match(r"HDM_([a-z]+)_", stem, re.I)
+        person = r"(subject|subj|actor|person|performer)-?\d+|s\d+"
+        found = trial[1] if trial else next((w for w in _words(stem) if re.fullmatch(person, w, re.I)), found)
+    return re.sub(r"[\s,]+", "-", found) or NO_ACTION
 
 
-def _kinds(title: str, sources: list[dict[str, Any]], kind: Callable[[dict[str, Any]], str]) -> str:
-    """How many files are of each kind; names those that are not like most."""
-    counts = Counter(map(kind, sources)).most_common()
-    parts = [f"{counts[0][0]} ({counts[0][1]} files)"]
-    for other, _ in counts[1:]:
-        parts.append(f"{other} ({_listed([each['file'] for each in sources if kind(each) == other])})")
-    return f"{title}: {', '.join(parts)}"
+def action_of(name: str, subject: str) -> str:
+    """What is done: the first word of a file's name that is neither a number nor of the subject's name."""
+    others = {"hdm", "dataset", *(word.lower() for word in _words(subject)), subject.lower()}
+    for word in _words(name.rpartition("/")[2]):
+        plain = word.rstrip("0123456789")
+        if len(plain) >= 3 and not {word.lower(), plain.lower()} & others:
+            return plain
+    return NO_ACTION
 
 
-def _named(title: str, sources: list[dict[str, Any]], key: str) -> str:
-    names = [source["file"] for source in sources if source[key]]
-    return f"{title}: {_listed(names)}" if names else ""
+def _words(text: str) -> list[str]:
+    return [word for word in re.split(r"[_\s.\-()\[\]]+", text) if word]
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"{len(names)} files: {', '.join(names[:5])}{more}"
+# Virtual cameras
+
+
+def _views(
+    takes: list[Take], split: dict[str, list[str]], up: str | None, index: list[dict[str, Any]]
+) -> Iterator[tuple[Sequence, np.ndarray, np.ndarray]]:
+    """What the cameras see of all takes, as ``write_poses`` takes it; appends their metadata to ``index``."""
+    setups = {
+        person: h36m_cameras()[names[number % len(names)]]
+        for part, names in SETUPS.items()
+        for number, person in enumerate(split[part])
+    }
+    headings = (number * HEADING_STEP for number in itertools.count())
+    _agree(takes, "up", "y")
+    _agree(takes, "mirrored", False)
+    for take in progress(takes, desc="placing", unit="file"):
+        take.metadata["up"] = up or take.metadata["up"]
+        pose = z_up(take.pose.astype(np.float64), take.metadata["up"])
+        pose = pose[:, MIRROR] if take.metadata["mirrored"] else pose
+        ankle = float(np.percentile(pose[:, ANKLES, 2].min(axis=1), 1))  # the lowest, but for glitches
+        floor = ankle - ANKLE_HEIGHT * leg_length(pose) / LEG
+        action, frames = f"{action_of(take.name, take.subject)} {take.name}", 0
+        cameras = setups[take.subject]
+        for start, seen in placed(pose, cameras, headings, floor):
+            frames += len(seen[0][0])
+            for number, (camera, (points, pixels)) in enumerate(zip(cameras, seen, strict=True)):
+                fx, fy, cx, cy = camera.intrinsics().tolist()
+                size = camera.width, camera.height
+                lens, turn = (fx, fy, cx, cy), camera.orientation
+                view = Sequence(take.subject, action, number, 0, len(points), lens, size, start, 1, turn)
+                yield view, normalize_pixels(pixels, *size), points
+        about = {"subject": take.subject, "frames": frames, "frames_out_of_view": len(pose) - frames}
+        index.append(take.metadata | about)
+    if not any(entry["frames"] for entry in index):
+        raise UserError("no frame of any file can be brought into view; is --up or --unit wrong?")
+
+
+def _agree(takes: list[Take], key: str, default: Any) -> None:
+    """Sets a value of every take to what most takes of its folder and rig say, since one program wrote them.
+
+    A single take can mislead: who only crawls seems to stand along another axis.
+    """
+    votes: dict[Any, Counter] = {}
+    groups = [(take.path.parent, take.metadata["rig"]) for take in takes]
+    for take, group in zip(takes, groups, strict=True):
+        for voters in (group, None):
+            votes.setdefault(voters, Counter()).update({take.metadata[key]} - {None, ""})
+    for take, group in zip(takes, groups, strict=True):
+        counts = votes[group] or votes[None] or Counter([default])
+        own = take.metadata[key]
+        take.metadata[key] = own if counts[own] == max(counts.values()) else counts.most_common(1)[0][0]
+
+
+def placed(
+    pose: np.ndarray, cameras: Iterable[Camera], headings: Iterator[float], floor: float
+) -> Iterator[tuple[int, list[View]]]:
+    """Brings a take (F, 17, 3), metres, z up, into view, in halves of halves where it roams out of it.
+
+    Yields:
+        The first frame of a piece, and what each camera sees of it.
+    """
+    pieces = [(0, len(pose))]
+    while pieces:
+        start, stop = pieces.pop()
+        if stop - start < min(MIN_FRAMES, len(pose)):
+            continue
+        tries = (place(pose[start:stop], next(headings), floor) for _ in range(HEADINGS_TRIED))
+        if seen := next((found for each in tries if (found := seen_by(each, cameras))), None):
+            yield start, seen
+        else:
+            middle = (start + stop) // 2
+            pieces += [(middle, stop), (start, middle)]
+
+
+def place(pose: np.ndarray, heading: float, floor: float) -> np.ndarray:
+    """Moves a take (F, 17, 3), metres, z up, to the cameras' room: rotated, centred, the floor at z = 0.
+
+    Args:
+        pose: Joint positions.
+        heading: Radians of the rotation about the vertical.
+        floor: Height of the floor in ``pose``.
+    """
+    rotated = pose @ Rotation.from_euler("z", heading).as_matrix().T
+    path = rotated[:, ROOT, :2]
+    return rotated - np.append((path.min(axis=0) + path.max(axis=0)) / 2, floor)
+
+
+def seen_by(pose: np.ndarray, cameras: Iterable[Camera]) -> list[View] | None:
+    """What cameras see of a take (F, 17, 3), world metres; None if a joint is near or beyond an edge."""
+    seen = []
+    for camera in cameras:
+        points = camera.to_camera(pose)
+        pixels = camera.project(points) if points[..., 2].min() > 0 else np.zeros(2)
+        if pixels.min() <= MARGIN or np.any(pixels >= np.array([camera.width, camera.height]) - MARGIN):
+            return None
+        seen.append((points, pixels))
+    return seen

@@ -1,150 +1,268 @@
-"""A captured motion: a skeleton of nodes that turn, resampled, and its forward kinematics."""
+"""Motion capture files: BVH, and ASF with AMC (Acclaim), as a skeleton's nodes and their motion.
+
+A bone of an ASF file turns about its start. Here it becomes a node at its start, so that "ltibia" is the left
+knee; the end of a limb's last bone becomes a tip, as BVH's "End Site" does. Readers raise a ValueError or a
+LookupError on damaged files.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+from scipy.spatial.transform import Rotation, Slerp
 
-from common.errors import DataError
-from dataset.quaternions import IDENTITY, inverse, multiply, rotate, slerp
-
-SLOWEST, FASTEST = 20.0, 2000.0
-"""Frames per second: fewer do not tell what lies between them; no capture has more than the second."""
-FASTEST_TURN = np.radians(1500)
-"""Radians per second that no joint turns by between a take's first two frames."""
-LARGEST = 1e9
-"""No place in any unit and no angle is as large; NaN and infinity are beyond it as well."""
-END = "/end"
-"""What the name of a bone's tip (BVH's "End Site") has after the name of its joint."""
+END = "/end"  # what follows a joint's name in the name of its tip
+AMC_RATE = 120.0  # frames per second of CMU's and HDM05's AMC files, which do not state it
+RATES = (20.0, 2000.0)  # frames per second, accepted range: fewer do not show what lies between
+FASTEST_TURN = np.radians(1500)  # per second, of any joint between the first two frames
+MAX_BYTES = 2**29  # of a file; 20 minutes at 120 frames per second have a third
+MAX_NODES = 2000
+MAX_VALUE = 1e9  # of an angle or a length in any unit; NaN and infinity are refused with it
+AXES = "xyz"
 
 
-@dataclass(frozen=True)
-class Rig:
-    """A skeleton: nodes in an order where parents come first.
+@dataclass(eq=False)
+class Node:
+    """A joint or the tip of a bone, and its F frames of motion in its parent's frame."""
 
-    Attributes:
-        names: Name of each node as in the file; a bone's tip is called ``JOINT/end``.
-        parents: Number of each node's parent; -1 for the root.
-        offsets: (K, 3) place of each node in its parent's frame, in the file's unit.
-    """
+    name: str
+    parent: Node | None
+    offset: np.ndarray = field(default_factory=lambda: np.full(3, np.nan))  # (3,) at rest, in the file's unit
+    channels: list[str] = field(default_factory=list)  # such as "rx", a rotation about x, or "tz"
+    rotation: Rotation = field(default_factory=Rotation.identity)
+    position: np.ndarray | None = None  # (F, 3) in place of the offset, if it moves
 
-    names: tuple[str, ...]
-    parents: tuple[int, ...]
-    offsets: np.ndarray
-
-    def above(self, node: int) -> list[int]:
+    def line(self) -> list[Node]:
         """The node, its parent, and so on up to the root."""
-        line = [node]
-        while self.parents[line[-1]] >= 0:
-            line.append(self.parents[line[-1]])
+        line = [self]
+        while line[-1].parent:
+            line.append(line[-1].parent)
         return line
 
 
-Select = Callable[[Rig], Sequence[int]]
-"""Chooses the nodes of a rig whose motion is wanted; those above them come along."""
+def read_bvh(path: str | os.PathLike[str], rate: float | None = None) -> tuple[list[Node], float, str]:
+    """Reads a BVH file (Biovision hierarchy).
 
-
-@dataclass(frozen=True)
-class Motion:
-    """The motion of a rig's nodes, at a constant rate.
-
-    Attributes:
-        rig: The skeleton.
-        turns: (F, K, 4) unit quaternions: each node's frame in its parent's.
-        places: By node, for those that move in their parent's frame: (F, 3), in place of the rig's offset.
-        rate: Frames per second.
-    """
-
-    rig: Rig
-    turns: np.ndarray
-    places: dict[int, np.ndarray]
-    rate: float
-
-    def __len__(self) -> int:
-        return len(self.turns)
-
-
-def with_ancestors(rig: Rig, wanted: Sequence[int]) -> list[int]:
-    """The wanted nodes and all above them, in the rig's order."""
-    return sorted({above for node in wanted for above in rig.above(node)})
-
-
-def part(rig: Rig, nodes: Sequence[int]) -> Rig:
-    """A rig of some of the nodes, which must include all above them."""
-    place = {node: number for number, node in enumerate(nodes)} | {-1: -1}
-    names = tuple(rig.names[node] for node in nodes)
-    return Rig(names, tuple(place[rig.parents[node]] for node in nodes), rig.offsets[list(nodes)])
-
-
-def checked_rate(rate: float, where: str) -> float:
-    """The frame rate, if it can be one.
-
-    Raises:
-        DataError: It cannot.
-    """
-    if math.isfinite(rate) and SLOWEST <= rate <= FASTEST:
-        return rate
-    words = "expected the seconds of a frame, such as 0.0083333"
-    if rate > 0 and SLOWEST <= 1 / rate <= FASTEST:
-        words += f"; {1 / rate:g} looks like frames per second"
-    elif 0 < rate < SLOWEST:
-        words = f"{rate:.3g} frames per second are too few, expected at least {SLOWEST:g}"
-    raise DataError(f"{where}: {words}. Where a file is wrong, give the true rate with --source_fps")
-
-
-def without_false_start(motion: Motion) -> Motion:
-    """Leaves the first frame out where no body could get from it to the second.
-
-    Such is the T-pose that conversions of CMU's files put in front of every take.
-    """
-    if len(motion) < 3:
-        return motion
-    between = multiply(inverse(motion.turns[:2]), motion.turns[1:3])  # (2, K, 4)
-    first, second = 2 * np.arccos(np.clip(np.abs(between[..., 0]), 0, 1)).max(axis=1)
-    if first * motion.rate < FASTEST_TURN or first < 5 * second:
-        return motion
-    places = {node: place[1:] for node, place in motion.places.items()}
-    return replace(motion, turns=motion.turns[1:], places=places)
-
-
-def resample(motion: Motion, rate: float) -> Motion:
-    """Brings a motion to ``rate`` frames a second: places linearly, turns along the shortest arc (slerp)."""
-    if len(motion) < 2:
-        raise DataError(f"expected a motion, found {len(motion)} frame")
-    seconds = (len(motion) - 1) / motion.rate
-    # A rate that the file rounded (0.0083333) must not cost the last frame.
-    at = np.minimum(np.arange(int(seconds * rate + 0.01) + 1) / rate * motion.rate, len(motion) - 1)
-    left = np.minimum(at.astype(int), len(motion) - 2)
-    share = (at - left)[:, None]  # (F, 1)
-    turns = slerp(motion.turns[left], motion.turns[left + 1], share)
-    places = {
-        node: (1 - share) * place[left] + share * place[left + 1] for node, place in motion.places.items()
-    }
-    return Motion(motion.rig, turns, places, rate)
-
-
-def forward(motion: Motion) -> tuple[np.ndarray, np.ndarray]:
-    """Forward kinematics.
+    Args:
+        path: The file.
+        rate: Frames per second, in place of what the file states.
 
     Returns:
-        (F, K, 3) positions in the file's axes and unit, and (F, K, 4) turns of the nodes' frames in space.
+        The nodes, parents first; frames per second; what is unusual in the file.
     """
-    rig = motion.rig
-    turns = np.empty_like(motion.turns)
-    points = np.empty((*motion.turns.shape[:2], 3))
-    for node, parent in enumerate(rig.parents):
-        place = motion.places.get(node, rig.offsets[node])
-        if parent < 0:
-            turns[:, node], points[:, node] = motion.turns[:, node], place
-            continue
-        turns[:, node] = multiply(turns[:, parent], motion.turns[:, node])
-        points[:, node] = points[:, parent] + rotate(turns[:, parent], place)
-    return points, turns
+    head, *rest = re.split(r"^[ \t]*MOTION[ \t]*$", _text(path), maxsplit=1, flags=re.M | re.I)
+    nodes = _hierarchy(head)
+    found = re.match(r"\s*Frames\s*:\s*(\d{1,18})\s*Frame\s+Time\s*:\s*(\S+)", "".join(rest), re.I | re.A)
+    if not found:
+        raise ValueError("no MOTION with Frames and Frame Time; is it cut off?")
+    rate = checked_rate(rate or 1 / max(float(found[2]), 1e-9))
+    rows = [row for row in rest[0][found.end() :].splitlines() if row.strip()]
+    columns = sum(len(node.channels) for node in nodes)
+    values = np.loadtxt(rows, comments=None, ndmin=2) if rows else np.empty((0, columns))
+    stated = int(found[1])
+    if values.shape[1] != columns or len(values) == 0 or abs(len(values) - stated) > 1:
+        raise ValueError(f"{stated} frames of {columns} numbers stated, found {values.shape}; is it cut off?")
+    if invalid := int((~(np.abs(values) < MAX_VALUE).all(axis=1)).sum()):
+        raise ValueError(f"NaN or huge numbers in {invalid} frames")
+    column = 0
+    for node in nodes:
+        _move(node, values[:, column : column + len(node.channels)], fixed_axes=False)
+        column += len(node.channels)
+    # Rokoko writes a row more than it states.
+    return nodes, rate, "" if len(values) == stated else f"{len(values)} frames, {stated} stated"
 
 
-def still(frames: int) -> np.ndarray:
-    """(F, 4) turns of a node that does not turn."""
-    return np.broadcast_to(IDENTITY, (frames, 4))
+def _hierarchy(text: str) -> list[Node]:
+    nodes: list[Node] = []
+    unclosed: list[Node] = []
+    for line in text.splitlines():
+        word, *words = line.split() or [""]
+        word = word.upper()
+        if word in ("ROOT", "JOINT", "END"):
+            if (word == "ROOT") == bool(nodes) or len(nodes) >= MAX_NODES:
+                raise ValueError(f"expected one ROOT and at most {MAX_NODES} joints, found another {word}")
+            name = " ".join(words).removesuffix("{").strip() if word != "END" else unclosed[-1].name + END
+            unclosed.append(Node(name, unclosed[-1] if nodes else None))
+            nodes.append(unclosed[-1])
+        elif word == "OFFSET":
+            unclosed[-1].offset = _numbers(words, 3)
+        elif word == "CHANNELS":
+            unclosed[-1].channels = [
+                each[1].lower().replace("p", "t") + each[0].lower() for each in words[1:]
+            ]
+            if int(words[0]) != len(words) - 1:
+                raise ValueError(f"{words[0]} channels stated, found {len(words) - 1}")
+        elif word == "}":
+            unclosed.pop()
+        elif word not in ("", "{", "HIERARCHY"):
+            raise ValueError(f"not expected in a hierarchy: {line.strip()[:60]!r}")
+    if not nodes or unclosed or np.isnan([node.offset for node in nodes]).any():
+        raise ValueError("no HIERARCHY with an OFFSET in every { }; is it cut off?")
+    return nodes
+
+
+def read_amc(
+    path: str | os.PathLike[str], skeleton: str | os.PathLike[str], rate: float | None = None
+) -> tuple[list[Node], float, str]:
+    """Reads an AMC file, the motion, on the skeleton of an ASF file; see ``read_bvh``."""
+    bones, degrees = _skeleton(_text(skeleton))
+    frames: list[dict[str, np.ndarray]] = []
+    first = 0
+    for line in _text(path).splitlines():
+        word, *words = line.split("#")[0].split() or [""]
+        if word.upper() in (":DEGREES", ":RADIANS"):
+            degrees = word.upper() == ":DEGREES"
+        elif word.isdecimal() and not words:
+            first = first if frames else int(word)
+            if int(word) != first + len(frames):
+                raise ValueError(f"frame {word} instead of {first + len(frames)}")
+            frames.append({})
+        elif word and not word.startswith(":"):
+            frames[-1][word] = _numbers(words, len(bones[word].channels))
+    if not frames or "root" not in frames[0] or any(each.keys() != frames[0].keys() for each in frames):
+        raise ValueError("no frames of an AMC file with the same bones in each; is it cut off?")
+    for name, bone in bones.items():
+        axis, moves = bone.rotation, name in frames[0]
+        bone.channels = bone.channels if moves else []
+        values = np.stack([frame[name] for frame in frames]) if moves else np.empty((len(frames), 0))
+        _move(bone, values, fixed_axes=True, degrees=degrees)
+        bone.rotation = axis * bone.rotation * axis.inv()
+    return [*bones.values()], checked_rate(rate or AMC_RATE), ""
+
+
+def _skeleton(text: str) -> tuple[dict[str, Node], bool]:
+    """Bones of an ASF file, parents first, rotated as their axes are; whether its angles are in degrees."""
+    sections: dict[str, list[list[str]]] = {"": []}
+    section = ""
+    for line in text.splitlines():
+        words = line.split("#")[0].split()
+        if words and words[0].startswith(":"):
+            section = words[0][1:].lower()
+        elif words:
+            sections.setdefault(section, []).append(words)
+    degrees = ["angle", "rad"] not in [[line[0], line[-1][:3].lower()] for line in sections.get("units", [])]
+    root = {word.lower(): words for word, *words in sections["root"]}
+    axis = root.get("orientation", ["0"] * 3) + root.get("axis", ["XYZ"])
+    order = root.get("order", "TX TY TZ RX RY RZ".split())
+    entries = {"root": {"direction": ["0"] * 3, "length": ["0"], "axis": axis, "dof": order}}
+    entry: dict[str, list[str]] = {}
+    for word, *words in sections["bonedata"]:
+        if word.lower() == "begin":
+            entry = {}
+        elif word.lower() == "end":
+            entries[entry["name"][0]] = entry
+        else:
+            entry.setdefault(word.lower(), words)
+    parents = {
+        child: parent for parent, *children in sections["hierarchy"] for child in children if child != "root"
+    }
+    bones: dict[str, Node] = {}
+    reaches = {
+        name: _numbers(entry["direction"], 3) * _numbers(entry["length"], 1)
+        for name, entry in entries.items()
+    }
+    pending = ["root"]
+    while pending:
+        name = pending.pop(0)
+        parent, entry = bones.get(parents.get(name, "")), entries[name]
+        *angles, turn = entry.get("axis", ["0", "0", "0", "XYZ"])
+        rotation = Rotation.from_euler(turn.lower(), _numbers(angles, 3), degrees=degrees)
+        channels = [word.lower() for word in entry.get("dof", [])]
+        bones[name] = Node(name, parent, reaches[parent.name] if parent else np.zeros(3), channels, rotation)
+        pending += [child for child, above in parents.items() if above == name]
+    if len(bones) != len(entries) or len(bones) > MAX_NODES:
+        raise ValueError(f"not connected to the root: {', '.join([*entries.keys() - bones.keys()][:5])}")
+    bones |= {
+        name + END: Node(name + END, bones[name], reaches[name])
+        for name in bones.keys() - {*parents.values()}
+    }
+    return bones, degrees
+
+
+def resample(nodes: Sequence[Node], rate: float, to: float) -> bool:
+    """Brings nodes to another frame rate, in place: positions linearly, rotations by slerp.
+
+    A first frame from which no body gets to the second is dropped: the T-pose of CMU's conversions.
+
+    Returns:
+        Whether it was.
+    """
+    count, dropped = len(nodes[0].rotation), 0
+    if count > 2:
+        steps = [(node.rotation[:2].inv() * node.rotation[1:3]).magnitude() for node in nodes]
+        first, second = np.max(steps, axis=0)
+        dropped = int(first * rate >= FASTEST_TURN and first >= 5 * second)
+    last = count - dropped - 1
+    # A frame time that the file rounded (0.0083333) must not cost the last frame.
+    at = np.minimum(np.arange(int(last / rate * to + 0.01) + 1) / to * rate, last) + dropped
+    for node in nodes:
+        node.rotation = Slerp(np.arange(count), node.rotation)(at)
+        if node.position is not None:
+            columns = [np.interp(at, np.arange(count), column) for column in node.position.T]
+            node.position = np.stack(columns, axis=1)
+    return bool(dropped)
+
+
+def forward(nodes: Sequence[Node]) -> dict[Node, tuple[np.ndarray, Rotation]]:
+    """Forward kinematics: F positions (F, 3) in the file's axes and unit, and F rotations, of each node."""
+    placed: dict[Node, tuple[np.ndarray, Rotation]] = {}
+    for node in nodes:
+        local = node.offset if node.position is None else node.position
+        if node.parent:
+            point, rotation = placed[node.parent]
+            placed[node] = point + rotation.apply(local), rotation * node.rotation
+        else:
+            placed[node] = np.broadcast_to(local, (len(node.rotation), 3)), node.rotation
+    return placed
+
+
+def checked_rate(rate: float) -> float:
+    """The rate in frames per second, if it is in the accepted range; else a ValueError."""
+    if not RATES[0] <= rate <= RATES[1]:
+        accepted = f"{RATES[0]:g} to {RATES[1]:g}"
+        raise ValueError(f"expected {accepted} frames per second, found {rate:.3g}; see --source_fps")
+    return rate
+
+
+def _text(path: str | os.PathLike[str]) -> str:
+    if os.path.getsize(path) > MAX_BYTES:
+        raise ValueError(f"more than {MAX_BYTES >> 20} MB")
+    return Path(path).read_text(encoding="utf-8-sig", errors="replace")
+
+
+def _numbers(words: Sequence[str], count: int) -> np.ndarray:
+    values = np.array(words, dtype=np.float64)
+    if values.shape != (count,) or not (np.abs(values) < MAX_VALUE).all():
+        raise ValueError(f"{count} numbers expected, found {' '.join(words)[:60]!r}; is it cut off?")
+    return values
+
+
+def _move(node: Node, values: np.ndarray, *, fixed_axes: bool, degrees: bool = True) -> None:
+    """Sets rotation and position of a node from the values (F, channels) of its channels.
+
+    Rotations follow one another in the order of the channels, about the node's axes or about fixed ones.
+    Programs do not agree whether position channels replace the offset or are added to it: whichever keeps
+    the bone's length nearer to the offset's is taken.
+    """
+    own = dict(zip(node.channels, values.T, strict=True))
+    if len(own) < len(node.channels) or not own.keys() <= {kind + axis for kind in "rt" for axis in AXES}:
+        raise ValueError(f"{node.name}: unknown channels {node.channels}")
+    order = "".join(channel[1] for channel in own if channel[0] == "r")
+    node.rotation = Rotation.identity(len(values))
+    if order:
+        angles = np.stack([own["r" + axis] for axis in order], axis=1)  # (F, axes)
+        node.rotation = Rotation.from_euler(order if fixed_axes else order.upper(), angles, degrees=degrees)
+    moved = [axis for axis in AXES if "t" + axis in own]
+    if moved:
+        replaced, added = np.tile(node.offset, (len(values), 1)), np.tile(node.offset, (len(values), 1))
+        for axis in moved:
+            replaced[:, AXES.index(axis)] = own["t" + axis]
+            added[:, AXES.index(axis)] += own["t" + axis]
+        lengths = np.median(np.linalg.norm([replaced, added], axis=-1), axis=-1)  # (2,)
+        stretch = np.abs(lengths - np.linalg.norm(node.offset))
+        node.position = replaced if stretch[0] <= stretch[1] else added

@@ -1,232 +1,277 @@
-"""MPI-INF-3DHP (Mehta et al., 3DV 2017), from its own layout to a prepared set: ``dataset.prepare 3dhp``."""
+"""MPI-INF-3DHP (Mehta et al., 3DV 2017), from its own layout to a prepared data set.
+
+Its files give pixels, and millimetres in the axes of each camera (x right, y down, z away from it).
+"""
 
 from __future__ import annotations
 
-import argparse
+import io
+import itertools
 import logging
-import shlex
+import struct
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
+from scipy.spatial.transform import Rotation
 
-from common.errors import DataError
-from common.files import sha256
-from common.h36m import DATASETS
-from common.pose_files import read_poses, write_poses
-from common.prepared import NAME_3DHP, ROOT
-from dataset.annotations import (
-    CAMERAS,
-    SKELETONS,
-    View,
-    packed,
-    unpacked,
-    views_of_test,
-    views_of_training,
-)
-from dataset.parts import Parts, writing
+from common.camera import normalize_pixels
+from common.console import UserError, progress
+from common.files import read_bytes, sha256
+from common.poses import Sequence, View, write_poses
+from common.skeleton import HEAD, LEFT_LEG, MPI_INF_3DHP_17_KEPT, MPI_INF_3DHP_28_KEPT, RIGHT_LEG
+from dataset.sources import damaged, hdf5_array
 
 SUBJECTS = tuple(f"S{number}" for number in range(1, 9))
-SEQUENCES = ("Seq1", "Seq2")
-TEST_SIZES = dict.fromkeys(("TS1", "TS2", "TS3", "TS4"), (2048, 2048)) | dict.fromkeys(
-    ("TS5", "TS6"), (1920, 1080)
-)
-"""The test sequences, and width and height of their pictures."""
+TEST_SIZES = {f"TS{number}": (2048, 2048) if number < 5 else (1920, 1080) for number in range(1, 7)}
+TRAINING_SIZE = (2048, 2048)
 GROUPS = {
     "studio with green screen": ["TS1", "TS2"],
     "studio without": ["TS3", "TS4"],
     "outdoor": ["TS5", "TS6"],
 }
-FIELD_CAMERAS = (0, 2, 4, 5, 6, 7, 8)
-"""The cameras at about the height of the chest, on which the field trains."""
-NAMES = {"universal": NAME_3DHP, "metric": f"{NAME_3DHP}_metric"}
-TEST_FOLDERS = ("mpi_inf_3dhp_test_set", "mpi_inf_3dhp_test_set/mpi_inf_3dhp_test_set", ".")
+SKELETONS = {"universal": "univ_annot3", "metric": "annot3"}
+ACTIVITIES = (
+    *("Unlabelled", "Stand/Walk", "Exercise", "Sit-on-chair", "Crouch/Reach", "On-floor", "Sports"),
+    "Miscellaneous",
+)
+"""What the numbers of ``activity_annotation`` stand for, from 0 on."""
+TEST_FOLDERS = ("mpi_inf_3dhp_test_set", "mpi_inf_3dhp_test_set/mpi_inf_3dhp_test_set")
 ORIGIN = (
     "MPI-INF-3DHP (Mehta et al., 3DV 2017) is free for non-commercial research under its own licence, from "
     "vcai.mpi-inf.mpg.de/3dhp-dataset. Of its training set no more is needed than annot.mat and "
     "camera.calibration of each sequence, of its test set annot_data.mat."
 )
-LAYOUT = """expected
-  S1/Seq1/annot.mat, camera.calibration beside it, and so on to S8/Seq2
-  mpi_inf_3dhp_test_set/TS1/annot_data.mat and so on to TS6"""
-REVISION = 1
-"""Raised when the same files come to be converted otherwise, so that no old part is taken."""
+MAX_BYTES = 2**30  # of a file, packed and unpacked; the largest unpacks to 0.3 GB
+THIGH = (200, 800)  # millimetres, accepted range
+MAX_ERROR = 10.0  # pixels, median, between keypoints and projected positions of a camera that fits
+UPRIGHT = 0.5  # fraction of the mean body axis that one axis of the world must hold to be up or down
+
+Lens = tuple[float, float, float, float]
+"""Focal length and centre (fx, fy, cx, cy) in normalised image coordinates."""
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Source:
-    """A file of annotations: of sequence ``action`` of a training subject, or of a test sequence."""
+class Calibration(NamedTuple):
+    """One camera of a calibration file."""
 
-    subject: str
-    action: str
-    path: Path
-
-    def __str__(self) -> str:
-        return f"{self.subject}/{self.action}".rstrip("/")
+    size: tuple[int, int]  # width and height, pixels
+    lens: Lens
+    rotation: np.ndarray  # (3, 3) the world's axes into the camera's
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
-    add = parser.add_argument
-    add("--source", type=Path, required=True, help="the folder with S1 to S8 and mpi_inf_3dhp_test_set")
-    add("--output", type=Path, default=Path(ROOT), help="where its folder is put (default: %(default)s)")
-    add(
-        "--skeleton",
-        choices=SKELETONS,
-        default="universal",
-        help="universal: poses scaled to one height, which the field scores on; metric: as they were "
-        "(default: %(default)s)",
-    )
-    add(
-        "--cameras",
-        type=_cameras,
-        default=FIELD_CAMERAS,
-        metavar="0,2,...",
-        help=f"training cameras, or all of the {CAMERAS} (default: {','.join(map(str, FIELD_CAMERAS))}, at "
-        "about the height of the chest, as the field has it)",
-    )
-    add(
-        "--name",
-        dest="as_name",
-        metavar="NAME",
-        help=f"what to call the data set (default: {NAMES['universal']}, or {NAMES['metric']} for the metric "
-        "skeleton)",
-    )
+def prepare(*, source: Path, folder: Path, skeleton: str, cameras: tuple[int, ...]) -> None:
+    """Writes the data set ``folder``.
 
-
-def run(options: argparse.Namespace) -> None:
-    """Writes the folder of the data set, and says what to do with it.
+    Args:
+        source: The folder with S1 to S8 and the test set.
+        folder: The folder to make.
+        skeleton: One of ``SKELETONS``.
+        cameras: Which of the 14 training cameras.
 
     Raises:
-        DataError: The source has none of the files, or a damaged one; or another data set has the name.
-        RunError: The disk is full.
+        UserError: The source has none of the files, or a damaged one.
     """
-    name = options.as_name or NAMES[options.skeleton]
-    if Path(name).name != name or name.startswith(".") or name in DATASETS:
-        taken = ", ".join(DATASETS)
-        raise DataError(f"--name {name}: expected the plain name of a folder, and none of {taken}")
-    folder = options.output / name
-    sources, missing = find(options.source)
+    test = next((source / name for name in TEST_FOLDERS if (source / name / "TS1").is_dir()), source)
+    runs = [f"{subject}/Seq{number}" for subject in SUBJECTS for number in (1, 2)]
+    wanted = {run: source / run / "annot.mat" for run in runs}
+    wanted |= {who: test / who / "annot_data.mat" for who in TEST_SIZES}
+    found = {name: path for name, path in wanted.items() if path.is_file()}
+    if not found:
+        raise UserError(
+            f"--source {source}: expected S1/Seq1/annot.mat and so on to S8/Seq2, camera.calibration beside "
+            f"each, or mpi_inf_3dhp_test_set/TS1/annot_data.mat and so on to TS6; found none. {ORIGIN}"
+        )
+    missing = [name for name in wanted if name not in found]
     if missing:
         log.warning("missing, and left out: %s", ", ".join(missing))
-    settings = {"skeleton": options.skeleton, "cameras": list(options.cameras)}
-    if folder.exists():
-        _check_same(folder, settings, sources)
-        log.info("%s is there already, made of the same files; remove it to make it again", folder)
-        return
-    parts = Parts(options.output, name, f"{REVISION} {settings}")
-    digests = _convert(sources, parts, options.skeleton, options.cameras)
-    facts = {
-        "name": name,
-        "train": [subject for subject in SUBJECTS if any(source.subject == subject for source in sources)],
-        "test": [subject for subject in TEST_SIZES if any(source.subject == subject for source in sources)],
-        "keypoints": "gt",
-        "origin": ORIGIN,
-        "groups": GROUPS,
-        "settings": settings,
-        "sources": digests,
-        "missing": missing,
-    }
-    log.info("writing %s", folder)
-    with writing(folder):
-        write_poses(folder, _views(sources, parts), facts)
-    parts.remove()
-    where = [] if options.output == Path(ROOT) else ["--root_path", str(options.output)]
-    for command in (["--train", "-n", "NAME"], ["--reload", "--previous_dir", "NAME"]):
-        log.info("%s", shlex.join(["python", "main.py", *command, "--dataset", name, *where]))
+    there = {name.partition("/")[0] for name in found}
+    train, tested = ([each for each in part if each in there] for part in (SUBJECTS, TEST_SIZES))
+    metadata = {"name": folder.name, "train": train, "test": tested, "groups": GROUPS, "keypoints": "gt"}
+    metadata |= {"origin": ORIGIN, "settings": {"skeleton": skeleton, "cameras": list(cameras)}}
+    metadata |= {"sources": {name: sha256(path) for name, path in found.items()}, "missing": missing}
+    write_poses(folder, _views(found, SKELETONS[skeleton], cameras), metadata)
+    log.info("wrote %s", folder)
 
 
-def find(source: Path) -> tuple[list[Source], list[str]]:
-    """The files of annotations in a folder, and names of those that are not there.
+def _views(found: dict[str, Path], skeleton: str, cameras: tuple[int, ...]) -> Iterator[View]:
+    for name, path in progress(found.items(), desc="converting", unit="file"):
+        subject, _, action = name.partition("/")
+        if subject in TEST_SIZES:
+            yield from _test_views(path, subject, skeleton)
+            continue
+        calibrations = read_calibration(path.with_name("camera.calibration"))
+        for camera, arrays in zip(cameras, _training_arrays(path, skeleton, cameras), strict=True):
+            finite = np.all([np.isfinite(array).all(axis=(1, 2)) for array in arrays], axis=0)  # (F,)
+            sequence = Sequence(subject, action, camera, 0, 0, (0, 0, 0, 0), TRAINING_SIZE)
+            where, labels = f"{path}, camera {camera}", np.where(finite, 0, -1)
+            yield from _runs(where, sequence, arrays, labels, (action,), calibrations.get(camera))
+
+
+def _training_arrays(path: Path, skeleton: str, cameras: tuple[int, ...]) -> list[list[np.ndarray]]:
+    from scipy.io import loadmat
+
+    names = {"annot2": 2, "annot3": 3, skeleton: 3}
+    with damaged(path, f"annot.mat of MPI-INF-3DHP, {', '.join(names)} with a cell for each camera"):
+        data = read_bytes(path, MAX_BYTES)
+        _check_unpacked(data)
+        content = loadmat(io.BytesIO(data), variable_names=list(names))
+        views = []
+        for camera in cameras:
+            cells = {name: np.asarray(content[name].ravel()[camera], np.float64) for name in names}
+            if len({len(cell) for cell in cells.values()}) > 1:
+                raise ValueError(f"camera {camera}: arrays of different numbers of frames")
+            # (F, 28 * C) -> (F, 28, C) -> (F, 17, C)
+            shaped = {name: cell.reshape(len(cell), 28, names[name]) for name, cell in cells.items()}
+            views.append([shaped[name][:, MPI_INF_3DHP_28_KEPT] for name in ("annot2", "annot3", skeleton)])
+        return views
+
+
+def _check_unpacked(data: bytes) -> None:
+    """Bounds what the compressed variables of a MATLAB file unpack to, which SciPy does not."""
+    at, left, order = 128, MAX_BYTES, "<II" if data[126:128] == b"IM" else ">II"
+    while at + 8 <= len(data):
+        kind, size = struct.unpack_from(order, data, at)
+        if kind == 15:
+            left -= len(zlib.decompressobj().decompress(data[at + 8 : at + 8 + size], max(left, 0) + 1))
+        at += 8 + size
+    if left < 0:
+        raise ValueError(f"it unpacks to more than {MAX_BYTES:,} bytes")
+
+
+def _test_views(path: Path, subject: str, skeleton: str) -> Iterator[View]:
+    import h5py
+
+    with damaged(path, "annot_data.mat of MPI-INF-3DHP's test set"), h5py.File(path, "r") as file:
+        # HDF5 lists MATLAB's axes backwards: (F, 1, 17, C) -> (F, 17, C)
+        arrays = [
+            hdf5_array(file, name, MAX_BYTES).reshape(-1, 1, 17, channels)[:, 0, MPI_INF_3DHP_17_KEPT]
+            for name, channels in (("annot2", 2), ("annot3", 3), (skeleton, 3))
+        ]
+        valid = hdf5_array(file, "valid_frame").ravel() != 0
+        labels = np.zeros(len(valid))
+        if "activity_annotation" in file:
+            labels = hdf5_array(file, "activity_annotation").ravel()
+        else:
+            log.warning("%s has no activity_annotation: its actions are %s", path, ACTIVITIES[0])
+        labels = np.where(np.isin(labels, range(len(ACTIVITIES))), labels, 0).astype(int)
+        labels = np.where(valid, labels, -1)
+    sequence = Sequence(subject, "", 0, 0, 0, (0, 0, 0, 0), TEST_SIZES[subject])
+    yield from _runs(str(path), sequence, arrays, labels, ACTIVITIES, None)
+
+
+def _runs(
+    where: str,
+    sequence: Sequence,
+    arrays: list[np.ndarray],
+    labels: np.ndarray,
+    actions: tuple[str, ...],
+    calibration: Calibration | None,
+) -> Iterator[View]:
+    """Cuts the frames of a camera into runs of one action, so that a gap never counts as a motion.
+
+    Args:
+        where: The file and the camera, for errors.
+        sequence: Subject, camera and image size.
+        arrays: (F, 17, 2) pixels; (F, 17, 3) mm that fit them; (F, 17, 3) mm of the chosen skeleton.
+        labels: (F,) which of the actions each frame shows; -1 for an invalid frame.
+        actions: Names of the actions.
+        calibration: What is known of the camera.
+    """
+    with damaged(where, f"valid frames, finite numbers, thighs of {THIGH[0]} to {THIGH[1]} mm"):
+        valid = labels >= 0
+        pixels, metric, positions = (array.astype(np.float64) for array in arrays)
+        values = np.concatenate([pixels[valid], metric[valid], positions[valid]], axis=-1)  # (F, 17, 8)
+        bones = [metric[valid][:, leg[1]] - metric[valid][:, leg[0]] for leg in (LEFT_LEG, RIGHT_LEG)]
+        thigh = np.median(np.linalg.norm(bones, axis=-1)) if valid.any() else 0.0
+        if not np.isfinite(values).all() or not THIGH[0] < thigh < THIGH[1]:
+            raise ValueError(f"{valid.sum()} valid frames, thighs of {thigh:.4g} mm")
+    keypoints = normalize_pixels(pixels, *sequence.image_size)
+    lens, orientation = _camera(where, sequence.image_size, keypoints[valid], metric[valid], calibration)
+    edges = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
+    for start, stop in itertools.pairwise(edges):
+        if valid[start]:
+            run = replace(sequence, action=actions[int(labels[start])], stop=stop - start, first_frame=start)
+            run = replace(run, intrinsics=lens, orientation=orientation)
+            yield run, keypoints[start:stop], positions[start:stop] / 1000
+
+
+def _camera(
+    where: str, size: tuple[int, int], keypoints: np.ndarray, metric: np.ndarray, known: Calibration | None
+) -> tuple[Lens, tuple[float, float, float, float] | None]:
+    """Lens and orientation of a camera: the calibration's where it fits the keypoints, else a fitted lens."""
+    if not (metric[..., 2] > 0).all():
+        raise UserError(f"{where}: expected positions in front of the camera, found depths of 0 or less")
+    plane = metric[..., :2] / metric[..., 2:]
+
+    def error(lens: Lens) -> float:
+        gaps = np.linalg.norm(plane * lens[:2] + lens[2:] - keypoints, axis=-1)
+        return float(np.median(gaps)) * size[0] / 2  # pixels
+
+    if known and known.size == size and error(known.lens) < MAX_ERROR:
+        ankles = (metric[:, LEFT_LEG[2]] + metric[:, RIGHT_LEG[2]]) / 2
+        return known.lens, orientation(known.rotation, metric[:, HEAD] - ankles)
+    if known:
+        log.warning("%s: its calibration misses the keypoints by %.0f px, not used", where, error(known.lens))
+    lines = (np.polyfit(plane[..., n].ravel(), keypoints[..., n].ravel(), 1).tolist() for n in (0, 1))
+    (fx, cx), (fy, cy) = lines
+    if min(fx, fy) <= 0 or error((fx, fy, cx, cy)) > MAX_ERROR:
+        log.warning("%s: its positions miss its keypoints by %.0f px", where, error((fx, fy, cx, cy)))
+    return (fx, fy, cx, cy), None
+
+
+def read_calibration(path: Path) -> dict[int, Calibration]:
+    """Cameras of a ``camera.calibration`` file by their numbers; none where there is no file.
+
+    Of each camera the file has lines that begin with "name", "size" (pixels), "intrinsic" (4 x 4, pixels) and
+    "extrinsic" (4 x 4, world to camera), row after row.
 
     Raises:
-        DataError: There are none.
+        UserError: A line is missing or invalid.
     """
-    wanted = [
-        Source(subject, action, source / subject / action / "annot.mat")
-        for subject in SUBJECTS
-        for action in SEQUENCES
-    ]
-    test = next((source / name for name in TEST_FOLDERS if (source / name / "TS1").is_dir()), None)
-    test = test or next((source / name for name in TEST_FOLDERS if (source / name).is_dir()), source)
-    wanted += [Source(subject, "", test / subject / "annot_data.mat") for subject in TEST_SIZES]
-    found = [each for each in wanted if each.path.is_file()]
-    if not found:
-        there = sorted(path.name for path in source.iterdir())[:20] if source.is_dir() else None
-        holds = (
-            "There is no such folder"
-            if there is None
-            else f"The folder holds {', '.join(there) or 'nothing'}"
-        )
-        raise DataError(f"--source {source}: no annotations; {LAYOUT}\n{holds}.\n{ORIGIN}")
-    missing = [
-        f"{each} ({'its folder has no ' + each.path.name if each.path.parent.is_dir() else 'no such folder'})"
-        for each in wanted
-        if each not in found
-    ]
-    return found, missing
+    if not path.is_file():
+        log.warning("%s is missing: lenses are found from the annotations, without orientation", path)
+        return {}
+    cameras: list[dict[str, list[str]]] = []
+    calibrations = {}
+    with damaged(path, "cameras, each with name, size, intrinsic and extrinsic"):
+        for line in read_bytes(path, 2**20).decode(errors="replace").splitlines():
+            word, *values = line.split() or [""]
+            cameras += [{}] if word == "name" else []
+            if cameras:
+                cameras[-1][word] = values
+        for lines in cameras:
+            width, height = map(int, lines["size"])
+            k, extrinsic = (np.array(lines[n], np.float64).reshape(4, 4) for n in ("intrinsic", "extrinsic"))
+            turn = extrinsic[:3, :3]
+            if not np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) or np.linalg.det(turn) < 0:
+                raise ValueError("extrinsic is no rotation")
+            cx, cy = normalize_pixels(k[:2, 2], width, height).tolist()
+            lens = (float(k[0, 0] / width * 2), float(k[1, 1] / width * 2), cx, cy)
+            calibrations[int(lines["name"][0])] = Calibration((width, height), lens, turn)
+    return calibrations
 
 
-def _cameras(text: str) -> tuple[int, ...]:
-    if text == "all":
-        return tuple(range(CAMERAS))
-    numbers = [int(word) if word.isascii() and word.isdecimal() else -1 for word in text.split(",")]
-    if not all(0 <= number < CAMERAS for number in numbers) or len(set(numbers)) < len(numbers):
-        raise argparse.ArgumentTypeError(f"expected numbers of 0 to {CAMERAS - 1}, or all; got {text}")
-    return tuple(sorted(numbers))
+def orientation(rotation: np.ndarray, body: np.ndarray) -> tuple[float, float, float, float] | None:
+    """Quaternion (w, x, y, z) that rotates the camera's axes into those of a world whose z points up.
 
+    Args:
+        rotation: (3, 3) the calibration's world into the camera's axes; it does not say which way is up.
+        body: (F, 3) from the ankles to the head, in the camera's axes: people mostly stand.
 
-def _check_same(folder: Path, settings: dict[str, Any], sources: list[Source]) -> None:
-    """Raises a DataError unless a folder holds what is about to be made."""
-    try:
-        _, facts = read_poses(folder)
-        was = facts.get("settings"), set(facts.get("sources", ()))
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{folder}: there already, but damaged ({error}); remove it") from error
-    if was != (settings, {str(source) for source in sources}):
-        raise DataError(
-            f"{folder}: there already, made with other options or of other files; remove it or give --name"
-        )
-
-
-def _convert(sources: list[Source], parts: Parts, skeleton: str, cameras: tuple[int, ...]) -> dict[str, str]:
-    """Makes the part of each file that has none yet; returns the SHA-256 of each file."""
-    digests, kept = {}, 0
-    with tqdm(sources, desc="converting", unit="file", disable=None, leave=False) as bar:
-        for source in bar:
-            bar.set_postfix_str(str(source))
-            arrays = parts.get(source.path, _beside(source))
-            if arrays is None:
-                arrays = packed(_read(source, skeleton, cameras)) | {"sha256": np.array(sha256(source.path))}
-                parts.put(source.path, _beside(source), **arrays)
-            else:
-                kept += 1
-            digests[str(source)] = str(arrays["sha256"])
-    if kept:
-        log.info("%d of %d files were converted by an earlier run", kept, len(sources))
-    return digests
-
-
-def _read(source: Source, skeleton: str, cameras: tuple[int, ...]) -> list[View]:
-    if source.subject in TEST_SIZES:
-        return views_of_test(source.path, source.subject, TEST_SIZES[source.subject], skeleton)
-    return views_of_training(source.path, source.subject, source.action, cameras, skeleton)
-
-
-def _beside(source: Source) -> str:
-    """What else the conversion of a file depends on: its calibration, told by its content."""
-    path = source.path.with_name("camera.calibration")
-    return sha256(path) if source.subject in SUBJECTS and path.is_file() else ""
-
-
-def _views(sources: list[Source], parts: Parts) -> Iterator[View]:
-    for source in tqdm(sources, desc="writing", unit="file", disable=None, leave=False):
-        arrays = parts.get(source.path, _beside(source))
-        if arrays is None:
-            raise DataError(f"{source.path}: changed while it was converted; give the same command again")
-        yield from unpacked(arrays)
+    Returns:
+        None where people do not mostly stand along one axis of the world.
+    """
+    mean = (body / np.maximum(np.linalg.norm(body, axis=1, keepdims=True), 1e-9)).mean(axis=0) @ rotation
+    strongest = int(np.abs(mean).argmax())
+    if abs(mean[strongest]) < UPRIGHT * max(np.abs(mean).sum(), 0.5):
+        return None
+    up = np.sign(mean[strongest]) * np.eye(3)[strongest]
+    side = np.roll(np.abs(up), 1)
+    upright = np.stack([side, np.cross(up, side), up])  # (3, 3), its rows the new world's axes in the old
+    w, x, y, z = Rotation.from_matrix(upright @ rotation.T).as_quat(scalar_first=True).tolist()
+    return w, x, y, z

@@ -1,6 +1,6 @@
-"""From pictures and key points to 3D poses: ``estimate`` and ``lift``; docs/api.md has examples.
+"""From images and keypoints to 3D poses: ``estimate`` and ``lift``; docs/api.md has examples.
 
-What is named here is loaded when it is first used, so that importing this package is quick.
+The names are loaded when they are first used, so that importing this package is quick.
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from demo.api import Estimator, Lifter, estimate, lift
-    from demo.lib.person import Person
-    from demo.lib.result import Result, Track
+    from demo.api import Estimator, Lifter, Person, Result, Track, estimate, lift
 
 __all__ = ["Estimator", "Lifter", "Person", "Result", "Track", "estimate", "lift"]
 
-# Python's own advice to libraries: without it, warnings are printed in programs that set up no logging.
+# Without a handler, Python would print the warnings in programs that set up no logging.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 

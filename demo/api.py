@@ -1,317 +1,361 @@
-"""The demo for other programs: people in pictures and frames, and poses from key points.
+"""The demo for other programs: people in images, videos and frames, and poses from keypoints (docs/api.md).
 
-Nothing here prints, reads the command line or changes settings of the program that it is part of, and
-everything can be called from several threads at once, with the results of one. Weights stay in memory as long
-as the object that loaded them. All joints are Human3.6M's 17, ``common.skeleton.JOINT_NAMES``; poses are in
-camera space (x right, y down, z away), metres, with the pelvis at 0.
-
-Wrong arguments are a ``ValueError``; files that are missing, damaged or of another kind, and a device that is
-not there, are a ``common.errors.UserError`` (``CheckpointError`` for weights and models, ``InputError`` for
-pictures and videos). Both say what was expected and what was found.
+Nothing here prints or changes settings of the calling program, and everything can be called from several
+threads at once. Joints are Human3.6M's 17 (``common.skeleton.JOINT_NAMES``); poses are in camera space (x
+right, y down, z away), metres, with the pelvis at 0. Wrong arguments raise a ``ValueError``; missing or
+damaged files and missing devices a ``UserError``.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterable
-from math import inf
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
+from numpy.typing import ArrayLike, NDArray
 
 from common import checkpoint
-from common.errors import CheckpointError
-from common.skeleton import NUM_JOINTS
-from demo.lib import checks, detectors, given, lifters, pipeline
-from demo.lib.blazepose import CHECKPOINT as DETECTORS
-from demo.lib.inputs import is_video, read_picture
-from demo.lib.keypoint_files import FORMATS, to_h36m
-from demo.lib.lifting import lift_keypoints
-from demo.lib.person import Detector, Person
-from demo.lib.result import Result, Track
-from demo.lib.summary import finish
-from demo.lib.video import Video
+from common.console import UserError
+from common.device import choose_device
+from demo.lib import detectors, lifting, media, videos
+from demo.lib import keypoints as kp
+from demo.lib.result import MIN_CONFIDENCE, Detector, Person, Result, Track
+from demo.lib.tracking import follow, keep_people
 from model import HTNet
 
 __all__ = ["Estimator", "Lifter", "Person", "Result", "Track", "estimate", "lift"]
 
-Format = Literal["h36m17", "coco17", "body25"]
-Window = Literal["person", "image"]
 Weights = str | os.PathLike[str] | HTNet
-Source = str | os.PathLike[str] | npt.NDArray[np.uint8] | Iterable[npt.NDArray[np.uint8]]
+Image = NDArray[np.uint8]
+Source = str | os.PathLike[str] | Image | Iterable[Image]
 
-CHECKPOINTS = Path(__file__).parents[1] / "ckpt"
-
-_READING = threading.Lock()
-"""Held while a file is read: the readers set Python's warning filters, which are the whole program's."""
+DETECTORS = Path(__file__).parent / "lib" / "checkpoint"
+SMALL_PERSON = 60  # pixels; keypoints of smaller people are too coarse to lift well
+HALF_BODY = 4  # joints of low score or outside the image, from which on a person counts as half seen
 
 
 class Lifter:
-    """A lifter that is loaded once, for any number of calls.
+    """HTNet (Cai et al., ICASSP 2023), loaded once for any number of calls.
 
-    HTNet (Cai et al., *HTNet: Human Topology Aware Network for 3D Human Pose Estimation*, ICASSP 2023), its
-    poses averaged with those of the mirrored input, as in evaluation.
+    Poses are averaged with those of the mirrored input, as in evaluation.
 
     Args:
-        weights: The name of a folder under ``ckpt/``, a folder, a file of weights (``.pth``), an exported
-            lifter (``.onnx``, run by ONNX Runtime on the CPU), or a network, which is copied as it is now.
-            By default the first of ``ckpt/cpn``, ``ckpt/open`` and ``ckpt/sample`` that is there.
+        weights: A folder under ``ckpt/``, any folder or file of weights (.pth), an exported lifter (.onnx, on
+            the CPU), or a network, which is copied. By default the first of
+            ``demo.lib.lifting.DEFAULT_WEIGHTS`` that is there.
         device: "auto" (CUDA, else MPS, else the CPU), "cpu", "mps", "cuda" or "cuda:N".
-        window: What the network sees: "person", each person in a window of their own, or "image", where they
-            are in the image, as published demonstrations do. docs/demo.md compares them.
+        window: What normalises the keypoints: "person", a window around each person, or "image", as in
+            published demos. docs/demo.md compares them.
 
     Raises:
-        CheckpointError: The weights are missing, damaged or of another network.
-        UserError: The device is not there, or none of the default weights.
-        ValueError: ``window`` or ``device`` is none of these.
+        UserError: The weights are missing, damaged or of another network, or there is no such device.
     """
 
     def __init__(
-        self, weights: Weights | None = None, *, device: str = "auto", window: Window = "person"
+        self, weights: Weights | None = None, *, device: str = "auto", window: str = "person"
     ) -> None:
-        self._lifter = _loaded(weights, device, window)
+        _expect(window in ("person", "image"), "window", "person or image", window)
+        found = re.fullmatch(r"(auto|cpu|mps|cuda)(?:(?<=cuda):(\d+))?", device)
+        if found is None:
+            raise ValueError(f"device: expected auto, cpu, mps, cuda or cuda:N, found {device!r}")
+        self.device = choose_device(found[1], int(found[2] or 0))
+        self.window = window == "person"
+        self.name = "a network of the calling program"
+        if not isinstance(weights, HTNet):
+            weights = lifting.find_lifter(weights)
+            # Without the folders above, which saved data should not depend on.
+            self.name = checkpoint.describe(weights).replace(f"{weights.parent.parent}{os.sep}", "", 1)
+        self.run = lifting.load_lifter(weights, self.device)
 
     def __call__(
         self,
-        keypoints: npt.ArrayLike,
+        keypoints: ArrayLike,
         image_size: tuple[int, int],
         *,
-        format: Format = "h36m17",  # noqa: A002 -- the word that key point files use too
-        scores: npt.ArrayLike | None = None,
-    ) -> npt.NDArray[np.float32]:
-        """Lifts key points, each pose on its own: see ``lift``."""
-        count = FORMATS[given.one_of("format", format, FORMATS)]
-        size = given.image_size(image_size)
-        joints, _, liftable = to_h36m(*given.points(keypoints, scores, count), format)
-        with given.as_value_errors():
-            checks.pixels("keypoints", [joints[liftable]], size)
-        poses = np.full((*liftable.shape, NUM_JOINTS, 3), np.nan, np.float32)
-        lifter = self._lifter
-        poses[liftable] = lift_keypoints(
-            lifter.model,
-            joints[liftable],  # (N, 17, 2)
-            size,
-            device=lifter.device,
-            window=lifter.window,
-            one_thread=lifter.one_thread,
-        )
+        format: str = "h36m17",  # noqa: A002 -- the word that keypoint files use too
+        scores: ArrayLike | None = None,
+    ) -> NDArray[np.float32]:
+        """Lifts keypoints, each pose on its own: see ``lift``."""
+        _expect(format in kp.ORDERS, "format", " or ".join(kp.ORDERS), format)
+        size, joints = kp.image_size_of(image_size), kp.ORDERS[format]
+        given = np.asarray(keypoints)
+        shapes = [(joints, 2), (joints, 3)] if scores is None else [(joints, 2)]
+        valid = given.dtype.kind in "iuf" and given.shape[-2:] in shapes
+        _expect(valid, "keypoints", f"numbers (..., {' or '.join(map(str, shapes))})", given.shape)
+        finite = bool((np.abs(given) <= kp.MAX_COORDINATE).all())
+        _expect(finite, "keypoints", f"finite numbers of at most {kp.MAX_COORDINATE:,}", "others")
+        pixels = given[..., :2].astype(np.float64)
+        if scores is None:
+            scores = given[..., 2] if given.shape[-1] == 3 else kp.assumed_scores(pixels)
+        sure = np.asarray(scores, np.float64)
+        valid = sure.shape == pixels.shape[:-1] and bool(np.isfinite(sure).all())
+        _expect(valid, "scores", f"finite numbers {pixels.shape[:-1]}", sure.shape)
+        flat = pixels.reshape(-1, joints, 2), sure.reshape(-1, joints)
+        _expect(not kp.is_normalized(*flat, size), "keypoints", "pixels", "normalised coordinates")
+        found, _, liftable = kp.to_h36m(pixels, sure.clip(0, 1), format)
+        poses = np.full((*liftable.shape, 17, 3), np.nan, np.float32)
+        poses[liftable] = lifting.lift_keypoints(self.run, found[liftable], size, window=self.window)
         return poses
 
 
 def lift(
-    keypoints: npt.ArrayLike,
+    keypoints: ArrayLike,
     image_size: tuple[int, int],
     *,
-    format: Format = "h36m17",  # noqa: A002 -- the word that key point files use too
-    scores: npt.ArrayLike | None = None,
-    weights: Weights | None = None,
-    device: str = "auto",
-    window: Window = "person",
-) -> npt.NDArray[np.float32]:
-    """Lifts 2D key points to 3D, each pose on its own.
-
-    It loads the weights each time: a program that calls more than once makes a ``Lifter`` and calls that.
+    format: str = "h36m17",  # noqa: A002 -- the word that keypoint files use too
+    scores: ArrayLike | None = None,
+    **options: Any,
+) -> NDArray[np.float32]:
+    """Lifts 2D keypoints to 3D, each pose on its own; the weights are loaded in each call.
 
     Args:
-        keypoints: (..., J, 2) in pixels of the image, x to the right, y down, or (..., J, 3) with the scores;
-            any number of dimensions before, such as (J, 2), (N, J, 2) or (people, frames, J, 2).
+        keypoints: (..., J, 2) pixels of the image, x right, y down, or (..., J, 3) with the scores.
         image_size: Width and height of the image, pixels.
-        format: Which key points they are: "h36m17", Human3.6M's 17; "coco17", COCO's; "body25", OpenPose's
-            BODY_25, of which COCO's are used. docs/formats.md has their orders.
-        scores: (..., J) confidence of each key point, 0 to 1. Those with 0 were not found, and take the place
-            of the nearest one found along the body. Without scores, key points at exactly (0, 0) count as not
-            found.
-        weights: See ``Lifter``.
-        device: See ``Lifter``.
-        window: See ``Lifter``.
+        format: Order of the joints; docs/formats.md lists them.
+        scores: (..., J) confidence of each keypoint, 0 to 1. One of 0 was not found, and takes the place of
+            the nearest joint found along the body. Without scores, keypoints at (0, 0) were not found.
+        options: The arguments of ``Lifter``.
 
     Returns:
-        (..., 17, 3) float32 poses: camera space (x right, y down, z away), metres, pelvis at 0; NaN where
-        neither shoulder or neither hip was found. They are those of ``demo/vis.py --keypoints``.
-
-    Raises:
-        ValueError: Shapes, the image's size or a name are wrong, or key points are not finite, not in
-            pixels, or beyond 327,660.
-        CheckpointError, UserError: See ``Lifter``.
+        (..., 17, 3) float32 poses, metres; NaN where neither shoulder or neither hip was found.
     """
-    return Lifter(weights, device=device, window=window)(keypoints, image_size, format=format, scores=scores)
+    return Lifter(**options)(keypoints, image_size, format=format, scores=scores)
 
 
 class Estimator:
-    """Finds, follows and lifts people; the networks are loaded once, for any number of calls.
-
-    For calls at the same time BlazePose is loaded once for each: it remembers the people of the last frame.
+    """Finds, follows and lifts people; the networks are loaded once for any number of calls.
 
     Args:
-        detector: What finds people and their key points: "blazepose"; "hrnet", YOLOv3 with HRNet-W48; "auto",
-            that pair where both of its files are there, else BlazePose; or a function from a picture
-            (H, W, 3) uint8 RGB to a list of ``Person``, which must bear calls from the threads that you use.
-        weights: See ``Lifter``.
-        device: Where HTNet and the published pair compute: see ``Lifter``. BlazePose uses the CPU.
-        window: See ``Lifter``.
-        smooth: Smooth the poses of frames with times (One Euro filter; Casiez, Roussel, Vogel, CHI 2012), and
-            keep the raw ones beside them.
-        focal: Focal length in pixels; with it or ``height_m``, where people stand is estimated.
-        height_m: Stature of the people, metres, which their poses are scaled to.
+        detector: "blazepose"; "hrnet", YOLOv3 with HRNet-W48; "auto", that pair where its files are there,
+            else BlazePose; "rtmpose", ONNX files in ``models``; a function from an image (H, W, 3) uint8 RGB
+            to a list of ``Person``; or None where only ``lift`` is called.
+        weights, device, window: See ``Lifter``. BlazePose uses the CPU.
+        smooth: Smooth the poses of frames that have times (One Euro filter), and keep the raw ones too.
+        focal: Focal length, pixels; with it or ``height_m``, positions are estimated.
+        height_m: Stature of the people, metres; their poses are scaled to it.
+        mode: "fast", "balanced" or "accurate": the detector's speed against its quality.
+        small: Also search parts of the image, for small people.
+        models: Folder of the detector's models; by default ``demo/lib/checkpoint``.
 
     Raises:
-        CheckpointError: Weights, or the detector's models, are missing or damaged. The message says how to
-            get them; nothing is fetched unasked.
-        UserError: See ``Lifter``.
-        ValueError: An argument is none of these, or out of its range.
+        UserError: See ``Lifter``; or the detector's models are missing or damaged.
     """
 
     def __init__(
         self,
         *,
-        detector: Literal["auto", "blazepose", "hrnet"] | Detector = "auto",
+        detector: str | Detector | None = "auto",
         weights: Weights | None = None,
         device: str = "auto",
-        window: Window = "person",
+        window: str = "person",
         smooth: bool = False,
         focal: float | None = None,
         height_m: float | None = None,
+        mode: str = "balanced",
+        small: bool = False,
+        models: str | os.PathLike[str] | None = None,
     ) -> None:
-        given.between("focal", focal, 1, 1e6, "pixels")
-        given.between("height_m", height_m, 0.3, 3, "metres")
-        place = focal is not None or height_m is not None
-        self._lifter = _loaded(
-            weights, device, window, smooth=smooth, place=place, focal=focal, height_m=height_m
-        )
-        self._detectors, self._note = _pool(detector, self._lifter.device)
+        _expect(focal is None or 1 <= focal <= 1e6, "focal", "1 to 1,000,000 pixels", focal)
+        _expect(height_m is None or 0.3 <= height_m <= 3, "height_m", "0.3 to 3 metres", height_m)
+        _expect(mode in detectors.MODES, "mode", " or ".join(detectors.MODES), mode)
+        known = not isinstance(detector, str) or detector in detectors.NAMES
+        _expect(known, "detector", f"{', '.join(detectors.NAMES)} or a function", detector)
+        self.lifter = Lifter(weights, device=device, window=window)
+        self.smooth, self.focal, self.height_m = smooth, focal, height_m
+
+        def load() -> Any:
+            if not isinstance(detector, str):
+                return detector
+            folder = Path(models or DETECTORS)
+            return detectors.load_detector(detector, folder, self.lifter.device, mode, small=small)
+
+        first = load()
+        self.detector_name = getattr(first, "name", "a detector of the calling program")
+        # A detector that follows people, which has `reset`, serves one call at a time; others are shared.
+        self._load = load if hasattr(first, "reset") else lambda: first
+        self._idle = [first]
 
     def __call__(self, source: Source, *, fps: float | None = None, max_people: int | None = None) -> Result:
-        """Finds the people in a picture, or in the frames of a video: see ``estimate``."""
-        given.between("fps", fps, 0.01, 10_000, "frames per second")
-        given.between("max_people", max_people, 1, inf, "people")
+        """Finds the people in an image, a video or frames: see ``estimate``."""
+        _expect(fps is None or 0.01 <= fps <= 10_000, "fps", "0.01 to 10,000", fps)
+        _expect(max_people is None or max_people >= 1, "max_people", "1 or more", max_people)
         path = Path(source) if isinstance(source, str | os.PathLike) else None
-        many = source.ndim == 4 if isinstance(source, np.ndarray) else isinstance(source, Iterable)
-        picture = not many if path is None else not is_video(path)
-        if fps is not None and (picture or path is not None):
-            raise ValueError("fps goes with frames: a picture has none, and a video has its own")
-        with self._detectors.one() as detector:
-            if picture:
-                result = self._picture(source, path, detector)
-            elif path is not None:
-                result = self._video(path, detector)
-            else:
-                result = self._frames(given.images(cast(Iterable[Any], source)), "frames", fps, detector)
-        result.notes["2D pose"] = self._note
-        finish(result, most=max_people)
-        return result
-
-    def _picture(self, source: Any, path: Path | None, detector: Detector) -> Result:
-        if path is None:
-            image = given.image("picture", source)
+        frames = path is None and getattr(source, "ndim", 4) == 4 and isinstance(source, Iterable)
+        _expect(frames or fps is None, "fps", "none: an image has none, a video its own", fps)
+        if path is not None and media.is_video(path):
+            with videos.Video(path) as video:
+                result = self.find_video(video, video, str(path))
+        elif frames:
+            result = self.find(_images(source), Result("frames", (0, 0), 0, fps))
         else:
-            with _READING:
-                image = read_picture(path)
-        name = "picture" if path is None else str(path)
-        return pipeline.from_picture(image, name, detector, self._lifter, pipeline.Stages())
+            image = _image("image", source) if path is None else media.read_image(path)
+            result = self.find([image], Result(str(path or "image"), (0, 0), 0, None), still=True)
+        return self.lift(result, max_people=max_people)
 
-    def _video(self, path: Path, detector: Detector) -> Result:
-        with Video(path) as video:
-            result = self._frames(video, str(path), video.fps, detector)
-            if video.notes:
-                result.notes["video"] = "; ".join(video.notes)
+    def find_video(self, video: videos.Video, frames: Iterable[Image], name: str) -> Result:
+        """The people in ``frames`` of a video, with its times and notes: tracks without poses."""
+        result = self.find(frames, Result(name, video.size, 0, None))
+        result.fps, times = video.fps, video.times
+        steps = np.diff(times)
+        if len(steps) and (times[0] > 0 or np.ptp(steps) > 0.1 * np.median(steps)):
+            result.frame_times = times
+        if video.notes:
+            result.notes["video"] = "; ".join(video.notes)
         return result
 
-    def _frames(
-        self, frames: Iterable[np.ndarray], name: str, fps: float | None, detector: Detector
-    ) -> Result:
-        find = getattr(detector, "track", detector)
-        return pipeline.from_frames(frames, name, fps, find, self._lifter, pipeline.Stages())
+    def find(self, frames: Iterable[Image], result: Result, *, still: bool = False) -> Result:
+        """Adds the people of frames to a result: their tracks, without poses.
+
+        Args:
+            frames: (H, W, 3) uint8 RGB of one size, in order; one is held at a time.
+            result: Gets the image's size, the number of frames, and the tracks.
+            still: It is one image, with no frames before it.
+        """
+        with self.borrowed() as detector:
+            detect = detector if still else getattr(detector, "track", detector)
+
+            def people() -> Iterator[list[Person]]:
+                for frame in frames:
+                    result.image_size = frame.shape[1], frame.shape[0]
+                    result.frame_count += 1
+                    yield [replace(person, world=None) for person in detect(frame)]
+
+            tracks = follow(people())
+        result.tracks = tracks if still else keep_people(tracks, result.frame_count)
+        if left_out := len(tracks) - len(result.tracks):
+            result.notes["left out"] = f"{left_out} seen too shortly or with low scores, or unmoving"
+        result.notes["2D pose"] = self.detector_name
+        return result
+
+    def lift(self, result: Result, *, max_people: int | None = None, person: int | None = None) -> Result:
+        """Lifts the tracks of a result, which ``find`` or ``read_keypoints`` gave.
+
+        Args:
+            result: Its tracks get poses, its notes how these came about and what speaks against them.
+            max_people: Keep so many people, those seen in most frames, then those of the highest scores.
+            person: Keep the person of this ID.
+
+        Raises:
+            UserError: People were found, but not this one.
+        """
+        _keep(result, max_people, person)
+        window = "a window around each person" if self.lifter.window else "the image"
+        result.notes |= {"lifter": self.lifter.name, "normalised by": f"{window}, mirror-averaged"}
+        timed = self.smooth and (result.fps is not None or result.frame_times is not None)
+        if timed:
+            result.notes["smoothing"] = "One Euro filter; poses_camera_raw are not smoothed"
+        if self.focal or self.height_m:
+            focal = f"{self.focal or lifting.focal_length(result.image_size):.0f} px"
+            focal += " as given" if self.focal else " assumed"
+            size = f"{self.height_m:g} m, as given" if self.height_m else "as lifted"
+            result.notes["root"] = f"an estimate: focal length {focal}, centre of the image, stature {size}"
+        if result.tracks:
+            joints, run = np.concatenate([track.keypoints for track in result.tracks]), self.lifter.run
+            poses = lifting.lift_keypoints(run, joints, result.image_size, window=self.lifter.window)
+            ends = np.cumsum([len(track.frames) for track in result.tracks])[:-1]
+            for track, raw in zip(result.tracks, np.split(poses, ends), strict=True):
+                self._finish(result, track, raw, result.times(track) if timed else None)
+        release = next((found.version for found in metadata.distributions(name="htnet")), "(not installed)")
+        result.notes["made by"] = f"HTNet demo {release}"
+        if found := warnings(result):
+            result.notes["warnings"] = "; ".join(found)
+        return result
+
+    def _finish(self, result: Result, track: Track, raw: NDArray, times: NDArray | None) -> None:
+        """Sets one person's poses from the lifted ones (T, 17, 3): scaled, smoothed, upright, placed."""
+        if self.height_m:
+            factor = self.height_m / max(lifting.stature(raw), 1e-3)
+            raw = raw * np.float32(factor)
+            result.notes[f"size of person {track.id}"] = f"poses and root are scaled by {factor:.3f}"
+        track.poses = raw if times is None else lifting.one_euro(raw, times)
+        track.raw_poses = None if times is None else raw
+        track.upright = lifting.upright(track.poses)
+        if self.focal or self.height_m:
+            root = lifting.place(track.poses, track.keypoints, result.image_size, focal=self.focal)
+            track.root = (root if times is None else lifting.one_euro(root, times)).astype(np.float32)
+
+    @contextmanager
+    def borrowed(self) -> Iterator[Any]:
+        """Lends a detector that remembers nobody."""
+        try:
+            detector = self._idle.pop()
+        except IndexError:
+            detector = self._load()
+        if hasattr(detector, "reset"):
+            detector.reset()
+        try:
+            yield detector
+        finally:
+            self._idle.append(detector)
 
 
 def estimate(
-    source: Source,
-    *,
-    detector: Literal["auto", "blazepose", "hrnet"] | Detector = "auto",
-    weights: Weights | None = None,
-    device: str = "auto",
-    window: Window = "person",
-    smooth: bool = False,
-    focal: float | None = None,
-    height_m: float | None = None,
-    fps: float | None = None,
-    max_people: int | None = None,
+    source: Source, *, fps: float | None = None, max_people: int | None = None, **options: Any
 ) -> Result:
-    """Finds the people in a picture or in the frames of a video, and lifts them to 3D.
-
-    It loads all networks each time: a program that calls more than once makes an ``Estimator``.
+    """Finds the people in an image, a video or frames, and lifts them; it loads all networks in each call.
 
     Args:
-        source: A picture, (H, W, 3) uint8 **RGB** (of OpenCV's BGR give ``image[..., ::-1]``) or its path; or
-            frames of one size, each such a picture, in order: an iterable, of which none is kept, an
-            array (F, H, W, 3), or the path of a video. The paths of videos are told by their suffix.
-        detector: See ``Estimator``.
-        weights: See ``Lifter``.
-        device: See ``Estimator``.
-        window: See ``Lifter``.
-        smooth: See ``Estimator``.
-        focal: See ``Estimator``.
-        height_m: See ``Estimator``.
-        fps: Frames per second, if ``source`` is frames; without it they have no times.
-        max_people: Keep at most so many people, those seen in most frames, among equals the surest.
+        source: An image, (H, W, 3) uint8 RGB (of OpenCV's BGR give ``image[..., ::-1]``), or its path; the
+            path of a video; or frames of one size in order: an array (F, H, W, 3) or any iterable.
+        fps: Frames per second of frames; without it they have no times.
+        max_people: Keep so many people, those seen in most frames, then those of the highest scores.
+        options: The arguments of ``Estimator``.
 
     Returns:
-        The people: for each a ``Track`` with their ID, frames, key points and scores (2D, pixels) and poses
-        (3D, metres). ``result.times(track)`` gives seconds. In frames, people are followed and gaps of up to
-        20 frames filled in; who is seen in fewer than 10 frames is left out.
-
-    Raises:
-        ValueError: A picture or frame is no such array, frames differ in size, or an argument is out of
-            its range.
-        InputError: A picture or video is missing, damaged, no such file, or too large.
-        CheckpointError, UserError: See ``Estimator``.
+        A ``Track`` for each person. In videos and frames people are followed, gaps of up to 20 frames are
+        interpolated, and people found in fewer than 10 frames or with low scores are left out.
     """
-    estimator = Estimator(
-        detector=detector,
-        weights=weights,
-        device=device,
-        window=window,
-        smooth=smooth,
-        focal=focal,
-        height_m=height_m,
-    )
-    return estimator(source, fps=fps, max_people=max_people)
+    return Estimator(**options)(source, fps=fps, max_people=max_people)
 
 
-# Networks
+def warnings(result: Result) -> list[str]:
+    """What speaks against the poses, a phrase each."""
+    small, half = [], []
+    for track in result.tracks:
+        spans = np.ptp(track.keypoints, axis=1).max(axis=1)  # (T,), the longer side, for people who lie
+        outside = ((track.keypoints < 0) | (track.keypoints >= result.image_size)).any(axis=2)  # (T, J)
+        unseen = (outside | (track.scores < MIN_CONFIDENCE))[~track.interpolated].sum(axis=1)
+        small += [str(track.id)] * bool(np.median(spans) < SMALL_PERSON)
+        half += [str(track.id)] * bool(unseen.mean() >= HALF_BODY)
+    found = [f"person {', '.join(small)} under {SMALL_PERSON} px high, poses are coarse"] if small else []
+    return found + ([f"person {', '.join(half)} half seen, hidden joints are guessed"] if half else [])
 
 
-def _loaded(weights: Weights | None, device: str, window: str, **treatment: Any) -> pipeline.Lifter:
-    """The lifter of some weights, and how its poses are treated."""
-    where = given.device(device)
-    treatment["window"] = given.one_of("window", window, get_args(Window)) == "person"
-    treatment["one_thread"] = False  # PyTorch's threads are the program's
-    if isinstance(weights, HTNet):
-        network = lifters.ready(weights, where)
-        return pipeline.Lifter(network, where, "a network of the program's", **treatment)
-    try:
-        path = lifters.find(None if weights is None else os.fspath(weights), CHECKPOINTS)
-    except CheckpointError as error:
-        raise CheckpointError(str(error).replace("--previous_dir", "weights", 1)) from None
-    with _READING:
-        model = lifters.load(path, where)
-    name = lifters.short_name(path, checkpoint.describe(path))
-    return pipeline.Lifter(model, where, name, **treatment)
+def _keep(result: Result, most: int | None, person: int | None) -> None:
+    everybody = result.tracks
+    kept = [track for track in everybody if person is None or track.id == person]
+    if everybody and not kept:
+        found = ", ".join(str(track.id) for track in everybody)
+        raise UserError(f"{result.source}: expected person {person}, found {found}")
+    kept = sorted(kept, key=lambda track: (-len(track.frames), -float(track.scores.mean())))[:most]
+    result.tracks = sorted(kept, key=lambda track: track.id)
+    if len(kept) < len(everybody):
+        result.notes["people kept"] = f"{len(kept)} of {len(everybody)}"
 
 
-def _pool(detector: str | Detector, device: torch.device) -> tuple[detectors.Pool, str]:
-    """Detectors to take one from for each call, and what they are."""
-    if not isinstance(detector, str):
-        # As a plain function: one that remembers the last frame could not serve several calls.
-        return detectors.Pool(lambda: lambda image: detector(image)), "a detector of the program's own"
-    given.one_of("detector", detector, ("auto", *detectors.NAMES))
-    name, _ = detectors.choose(detector, DETECTORS)
+def _expect(valid: bool, what: str, expected: str, found: Any) -> None:
+    if not valid:
+        raise ValueError(f"{what}: expected {expected}, found {found!r}")
 
-    def load() -> Detector:
-        with _READING:
-            return detectors.load(name, DETECTORS, device, quiet=False)
 
-    return detectors.Pool(load), detectors.NAMES[name]
+def _image(what: str, value: Any) -> Image:
+    image = np.asarray(value)
+    valid = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size > 0
+    _expect(valid, what, "(H, W, 3) uint8 RGB", f"{image.shape} {image.dtype}")
+    kp.image_size_of((image.shape[1], image.shape[0]))
+    return np.ascontiguousarray(image)
+
+
+def _images(frames: Any) -> Iterator[Image]:
+    shape = None
+    for number, frame in enumerate(frames):
+        image = _image(f"frame {number}", frame)
+        shape = shape or image.shape
+        _expect(image.shape == shape, f"frame {number}", f"{shape} like the first", image.shape)
+        yield image

@@ -1,4 +1,4 @@
-"""The networks: HTNet and its parts. Nothing here reads files, arguments or the environment."""
+"""The networks: HTNet and the refine head. Nothing here reads files, options or the environment."""
 
 from model.htnet import HTNet
 

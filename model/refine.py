@@ -1,6 +1,6 @@
 """The refine head: a second stage that mixes a lifted pose with its own back-projection.
 
-It needs the true depth of the root and the camera. Figures with it may not be compared with figures without.
+It needs the true depth of the root and the camera, so its values cannot be compared with the lifter's own.
 Following Cai et al., *Exploiting Spatial-Temporal Relationships for 3D Pose Estimation via Graph
 Convolutional Networks*, ICCV 2019, section 3.3, and Zou and Tang, *Modulated Graph Convolutional Network*,
 ICCV 2021.
@@ -17,7 +17,7 @@ HIDDEN = 1024
 
 
 def back_project(keypoints: Tensor, depths: Tensor, root_depth: Tensor, intrinsics: Tensor) -> Tensor:
-    """Poses whose joints lie on the rays of their key points, at the predicted depths.
+    """Poses whose joints lie on the rays of their keypoints, at the predicted depths.
 
     Args:
         keypoints: (B, F, 17, 2) normalised image coordinates.
@@ -36,10 +36,7 @@ def back_project(keypoints: Tensor, depths: Tensor, root_depth: Tensor, intrinsi
 
 
 class RefineHead(nn.Module):
-    """Weighs, joint by joint, a lifted pose against its back-projection.
-
-    The names of the parameters are those of the published weights.
-    """
+    """Weighs, joint by joint, a lifted pose against its back-projection; the published parameter names."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,6 +59,14 @@ class RefineHead(nn.Module):
             (B, F, 17, 3) refined poses.
         """
         both = torch.cat([pose, back_projected], dim=-1).flatten(2)  # (B, F, J, 6) -> (B, F, J * 6)
-        share = self.post_refine(both).unflatten(-1, (NUM_JOINTS, 2))  # (B, F, J * 2) -> (B, F, J, 2)
-        xy = share * pose[..., :2] + (1 - share) * back_projected[..., :2]  # (B, F, J, 2)
+        weight = self.post_refine(both).unflatten(-1, (NUM_JOINTS, 2))  # (B, F, J * 2) -> (B, F, J, 2)
+        xy = weight * pose[..., :2] + (1 - weight) * back_projected[..., :2]  # (B, F, J, 2)
         return torch.cat([xy, pose[..., 2:]], dim=-1)  # (B, F, J, 3)
+
+
+def refine(
+    head: nn.Module, pose: Tensor, keypoints: Tensor, root_depth: Tensor, intrinsics: Tensor
+) -> Tensor:
+    """Sets the root of lifted poses (B, F, 17, 3) to 0 and refines them: see ``back_project``."""
+    pose = torch.cat([torch.zeros_like(pose[:, :, :1]), pose[:, :, 1:]], dim=2)  # (B, F, J, 3)
+    return head(pose, back_project(keypoints, pose[..., 2], root_depth, intrinsics))

@@ -1,13 +1,13 @@
-"""People made up for tests, and a detector that finds them in the frames where it is told to."""
+"""Synthetic people, and a detector that finds them in given frames."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from demo.lib.person import Person
+from demo.lib.result import Person
 
 # COCO's order: nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles; left before right. Feet at
-# 0, one high, facing the camera, so that their left is on the right of the picture.
+# 0, one high, facing the camera, so that their left is on the right of the image.
 STANDING = np.array(
     [
         *[(0.0, -0.93), (0.02, -0.95), (-0.02, -0.95), (0.05, -0.94), (-0.05, -0.94)],
@@ -33,7 +33,7 @@ class Scripted:
     """A detector that finds in frame n the people that it was given for it, nobody in later ones.
 
     Attributes:
-        seen: Shape of each picture that it was shown since the last reset.
+        seen: Shape of each image that it was shown since the last reset.
         resets: How often it was reset.
     """
 

@@ -29,7 +29,7 @@ def _draw(name: str, shape: tuple[int, ...], seed: int, scale: float) -> np.ndar
     values = generator.standard_normal(shape).astype(np.float32) * scale
     if len(shape) == 4:
         fan_in = shape[1] * shape[2] * shape[3]
-        # Scaled twice, to round as the weights did that the reference figures were made with.
+        # Scaled twice, to round as the weights did that the reference values were made with.
         values *= np.float32((0.5 / fan_in) ** 0.5 / scale)
     if name.endswith("running_var"):
         return np.abs(values) + 1

@@ -1,8 +1,7 @@
-"""Scores of a published-code checkpoint, action by action, where the motion capture behind them is at hand.
+"""Scores of a checkpoint of the published code, action by action.
 
-Neither the checkpoint nor the data lies in this project. Name their folder to run the test:
-``HTNET_REFERENCE=DIR python -m pytest -m slow tests/test_reference_scores.py`` with DIR holding
-``reference_checkpoint/*.pth`` and ``h36m_like/*.npz``.
+Neither the checkpoint nor the data is part of this project: ``HTNET_REFERENCE=DIR python -m pytest -m slow
+tests/test_reference_scores.py``, with ``reference_checkpoint/*.pth`` and ``h36m_like/*.npz`` in DIR.
 """
 
 import json
@@ -12,25 +11,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from common import cache, checkpoint
+from common import checkpoint
+from common.data import DATASETS, load
 from common.evaluate import evaluate
-from common.h36m import DATASETS
-from model import HTNet
 
 DATA = Path(__file__).parent / "data"
-REFERENCE = os.environ.get("HTNET_REFERENCE")
+REFERENCE = Path(os.environ.get("HTNET_REFERENCE", "missing"))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not REFERENCE, reason="HTNET_REFERENCE does not name the folder of checkpoint and data")
-@pytest.mark.parametrize(("keypoints", "figures"), [("gt", "eval_gt"), ("cpn_ft_h36m_dbb", "eval_cpn")])
-def test_every_action_scores_as_by_the_published_code(keypoints: str, figures: str, tmp_path: Path) -> None:
-    expected = json.loads((DATA / f"{figures}.json").read_text())
-    poses = cache.load(DATASETS["h36m"], Path(str(REFERENCE), "h36m_like"), keypoints, tmp_path)
-    model = HTNet()
-    checkpoint.load_weights(model, checkpoint.find_weights("reference_checkpoint", Path(str(REFERENCE))))
-    test_set = poses.subjects(DATASETS["h36m"].test)
-    [evaluation] = evaluate(model, test_set, device=torch.device("cpu"))
+@pytest.mark.skipif(not REFERENCE.is_dir(), reason="HTNET_REFERENCE does not name the folder")
+@pytest.mark.parametrize(("keypoints", "golden"), [("gt", "eval_gt"), ("cpn_ft_h36m_dbb", "eval_cpn")])
+def test_every_action_scores_as_in_the_published_code(keypoints: str, golden: str, tmp_path: Path) -> None:
+    expected = json.loads((DATA / f"{golden}.json").read_text())
+    dataset = DATASETS["h36m"]
+    poses = load(dataset, REFERENCE / "h36m_like", keypoints, tmp_path, dataset.test)
+    lifter = checkpoint.load_htnet(checkpoint.find_weights("reference_checkpoint", REFERENCE))
+    [evaluation] = evaluate(lifter, poses, device=torch.device("cpu"))
     summary = evaluation.summary
     found = {name: [row["P1"], row["P2"]] for name, row in summary["per_action"].items()}
     assert found.keys() == expected["per_action"].keys()

@@ -1,6 +1,8 @@
 """Makes the sample data set: ``python -m dataset.sample.make --wheel FILE`` with pybullet's wheel.
 
-Writes two files in the layout of the field's Human3.6M files. See README.md beside this file.
+Writes two files in the layout of the field's Human3.6M files: see README.md beside this file. Clips (JSON)
+and skeleton (URDF) are DeepMimic's (Peng, Abbeel, Levine, van de Panne, ACM TOG 2018): x is forward, y up and
+z to the right of a humanoid in its rest pose.
 """
 
 from __future__ import annotations
@@ -8,22 +10,34 @@ from __future__ import annotations
 import argparse
 import hashlib
 import itertools
+import json
+import xml.etree.ElementTree as ET
 import zipfile
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial.transform import Rotation, Slerp
 
 from common.camera import h36m_cameras
-from common.skeleton import H36M_32_KEPT
-from dataset import placing
-from dataset.layout import Keypoints, Positions, metadata, save, true_keypoints
-from dataset.placing import ANKLE_HEIGHT, ANKLES, HEADING_STEP
-from dataset.sample.deepmimic import Skeleton, joints, read_motion, read_skeleton, resample
+from common.skeleton import H36M_32_KEPT, JOINT_NAMES
+from dataset import h36m
+from dataset.mocap import ANKLE_HEIGHT, HEADING_STEP, place, seen_by
+from dataset.rigs import ANKLES
 
 URDF = "pybullet_data/humanoid/humanoid.urdf"
 MOTIONS = "pybullet_data/data/motions/"
 SHA256 = "1c7fea9a83bc008930e1d101b5381a48ecd4c1853f1c674f10cae4203c2afb9a"
 """Digest of all files that are read, one after another in the order of their names."""
+UNIT = 0.25  # metres in a unit of the URDF: the scale of pybullet's own DeepMimic environment
+
+CHANNELS = (
+    "root chest neck right_hip right_knee right_ankle right_shoulder right_elbow "
+    "left_hip left_knee left_ankle left_shoulder left_elbow"
+).split()
+ANGLES = ("right_knee", "right_elbow", "left_knee", "left_elbow")
+"""Joints of a frame in order: an angle about z in radians (``ANGLES``), or a quaternion (w, x, y, z)."""
+POINTS = {"pelvis": "root", "spine": "chest", "thorax": "neck", "neck": "nose", "head": "head_top"}
+"""The humanoid's point for each of our joints whose name is not the same there."""
 
 TRAIN_CLIPS = {
     "WalkForward": "walker/0walk_forward",
@@ -53,20 +67,16 @@ TEST_CLIPS = {
 TRAIN_SIZES = {"S1": 1.0, "S5": 1.04, "S6": 1.08, "S7": 1.02, "S8": 1.1}
 TEST_SIZES = {"S9": 1.06, "S11": 1.03}
 """Size of each subject's body: 1 is the humanoid's own, 1.62 m from heel to head top."""
+PERFORMERS = 3  # training subjects of each training clip; test subjects perform all test clips
+RATE = 50  # frames per second
+POSITION_STEP, PIXEL_STEP = 2.0**-11, 2.0**-3  # of stored values (0.5 mm, 0.125 px): half the file size
 
-PERFORMERS = 3
-"""Training subjects that each training clip is dealt to. Test subjects perform all test clips."""
-RATE = 50
-POSITION_STEP, PIXEL_STEP = 2.0**-11, 2.0**-3
-"""Stored values are rounded to multiples of these (0.5 mm, 0.125 px): they compress to half the size."""
+Skeleton = dict[str, tuple[str, np.ndarray]]
+"""By joint, parents first: its parent and its offset (3,) in metres."""
 
 
 def read_files(folder: Path | zipfile.Path) -> dict[str, bytes]:
-    """Reads skeleton and clips from an unpacked or packed wheel.
-
-    Raises:
-        ValueError: The files are not those that the data set was made from.
-    """
+    """Skeleton and clips of a wheel, unpacked or not; a ValueError if they are other ones."""
     names = [URDF, *(MOTIONS + file + ".txt" for file in (TRAIN_CLIPS | TEST_CLIPS).values())]
     files = {name: folder.joinpath(name).read_bytes() for name in sorted(names)}
     digest = hashlib.sha256(b"".join(files.values())).hexdigest()
@@ -75,85 +85,101 @@ def read_files(folder: Path | zipfile.Path) -> dict[str, bytes]:
     return files
 
 
-def deal() -> list[tuple[str, str]]:
-    """Subject and clip of every take, in the order in which their headings turn."""
-    train = list(TRAIN_SIZES)
-    takes = [
-        (train[(index + turn) % len(train)], clip)
-        for turn in range(PERFORMERS)
-        for index, clip in enumerate(TRAIN_CLIPS)
-    ]
-    return takes + [(subject, clip) for subject in TEST_SIZES for clip in TEST_CLIPS]
+def read_skeleton(urdf: bytes) -> Skeleton:
+    """The joints of pybullet's ``humanoid.urdf``, and two points on its head.
+
+    ``head_top`` is where the head's sphere ends, ``nose`` half the way up from the neck's joint to it and
+    half a radius to the front.
+    """
+
+    def numbers(element: ET.Element, name: str = "xyz") -> np.ndarray:
+        return np.array(element.attrib[name].split(), dtype=np.float64)
+
+    robot = ET.fromstring(urdf.rstrip(b"\0"))
+    skeleton: Skeleton = {}
+    for joint in robot.iter("joint"):
+        [parent], [origin] = joint.iter("parent"), joint.iter("origin")
+        skeleton[joint.attrib["name"]] = (parent.attrib["link"], UNIT * numbers(origin))
+    [head] = robot.iterfind("link[@name='neck']/collision")
+    [origin], [sphere] = head.iter("origin"), head.iter("sphere")
+    radius = float(numbers(sphere, "radius")[0])
+    top = numbers(origin)[1] + radius
+    skeleton["nose"] = ("neck", UNIT * np.array([radius / 2, top / 2, 0]))
+    skeleton["head_top"] = ("neck", UNIT * np.array([0, top, 0]))
+    return skeleton
 
 
-def place(pose: np.ndarray, *, size: float, heading: float) -> np.ndarray:
-    """Puts a take (F, 17, 3) into the cameras' room: metres, z up, the floor at z = 0, around the origin.
+def read_clip(text: bytes | str, skeleton: Skeleton, rate: float = RATE) -> np.ndarray:
+    """(F, 17, 3) joints of a clip in metres, z up: x is forward, y to the left at rest.
 
     Args:
-        pose: Joint positions in metres, z up.
-        size: Factor on all lengths.
-        heading: Radians that the take is turned about the vertical.
+        text: The clip as JSON: frames of a duration, the root's position, and the values of ``CHANNELS``.
+        skeleton: See ``read_skeleton``.
+        rate: Frames per second: positions are interpolated linearly, rotations by slerp.
     """
-    floor = float(pose[:, ANKLES, 2].min() * size) - ANKLE_HEIGHT * size
-    return placing.place(pose * size, heading=heading, floor=floor)
+    frames = np.array(json.loads(text)["Frames"], dtype=np.float64)
+    # A duration is that of the way to the next frame; the last one, often 0, leads nowhere.
+    times = np.concatenate([[0.0], np.cumsum(frames[:-1, 0])])
+    at = np.minimum(np.arange(int(times[-1] * rate + 1e-6) + 1) / rate, times[-1])
+    points = {"root": np.stack([np.interp(at, times, column) for column in frames[:, 1:4].T], axis=1)}
+    local, column = {}, 4
+    for name in CHANNELS:
+        if name in ANGLES:
+            rotation, column = Rotation.from_euler("z", frames[:, [column]]), column + 1
+        else:
+            values, column = frames[:, column : column + 4], column + 4
+            rotation = Rotation.from_quat(values, scalar_first=True)
+        local[name] = Slerp(times, rotation)(at)
+    rotations = {"root": local["root"]}
+    for name, (parent, offset) in skeleton.items():
+        if parent in points:  # all but the root's
+            points[name] = points[parent] + rotations[parent].apply(offset)
+            rotations[name] = rotations[parent] * local[name] if name in local else rotations[parent]
+    pose = np.stack([points[POINTS.get(name, name)] for name in JOINT_NAMES], axis=1)  # (F, 17, 3), y up
+    return np.stack([pose[..., 0], -pose[..., 2], pose[..., 1]], axis=-1)
 
 
-def in_view(pose: np.ndarray, subject: str) -> bool:
-    """Whether all of the subject's cameras see all joints of a take (F, 17, 3) in world metres."""
-    return placing.views(pose, h36m_cameras()[subject]) is not None
-
-
-def make_positions(files: dict[str, bytes], skeleton: Skeleton) -> Positions:
+def make_positions(files: dict[str, bytes]) -> h36m.Positions:
     """All takes: positions[subject][clip] is (F, 32, 3) float32 in world metres, 0 in the slots not kept."""
-    sizes, clips = TRAIN_SIZES | TEST_SIZES, TRAIN_CLIPS | TEST_CLIPS
-    positions: Positions = {subject: {} for subject in sizes}
+    sizes, clips, train = TRAIN_SIZES | TEST_SIZES, TRAIN_CLIPS | TEST_CLIPS, list(TRAIN_SIZES)
+    skeleton = read_skeleton(files[URDF])
+    takes = [
+        (train[(index + number) % len(train)], clip)
+        for number in range(PERFORMERS)
+        for index, clip in enumerate(TRAIN_CLIPS)
+    ]
+    takes += [(subject, clip) for subject in TEST_SIZES for clip in TEST_CLIPS]
+    positions: h36m.Positions = {subject: {} for subject in sizes}
     headings = (number * HEADING_STEP for number in itertools.count())
-    for subject, clip in deal():
-        motion = read_motion(files[MOTIONS + clips[clip] + ".txt"])
-        local = joints(resample(motion, RATE), skeleton)
-        placed = (place(local, size=sizes[subject], heading=heading) for heading in headings)
-        pose = next(candidate for candidate in placed if in_view(candidate, subject))
-        slots = np.zeros((len(pose), 32, 3), dtype=np.float32)
-        slots[:, H36M_32_KEPT] = np.round(pose / POSITION_STEP) * POSITION_STEP
+    for subject, clip in takes:
+        pose = read_clip(files[MOTIONS + clips[clip] + ".txt"], skeleton) * sizes[subject]
+        floor = float(pose[:, ANKLES, 2].min()) - ANKLE_HEIGHT * sizes[subject]
+        tries = (place(pose, heading=heading, floor=floor) for heading in headings)
+        placed = next(each for each in tries if seen_by(each, h36m_cameras()[subject]))
+        slots = np.zeros((len(placed), 32, 3), dtype=np.float32)
+        slots[:, H36M_32_KEPT] = np.round(placed / POSITION_STEP) * POSITION_STEP
         positions[subject][clip] = slots
     return positions
 
 
-def make_keypoints(positions: Positions) -> Keypoints:
-    """Key points of every take: for each of the subject's cameras (F, 17, 2) float32 in pixels."""
-    return true_keypoints(positions, h36m_cameras(), step=PIXEL_STEP)
-
-
-def count_table(positions: Positions) -> str:
-    """Markdown table of frames per clip and subject."""
-    subjects = list(positions)
-    rows = [["clip", *subjects, "all"], ["---", *["---:"] * (len(subjects) + 1)]]
-    for clip in TRAIN_CLIPS | TEST_CLIPS:
-        counts = [len(positions[subject].get(clip, ())) for subject in subjects]
-        rows.append([clip, *(str(count or "") for count in counts), str(sum(counts))])
-    totals = [sum(map(len, positions[subject].values())) for subject in subjects]
-    rows.append(["all", *map(str, totals), str(sum(totals))])
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-
-
 def main() -> None:
-    """Reads the command line, writes both files and prints the counts."""
+    """Reads the command line, writes both files and prints frames per clip and subject."""
     parser = argparse.ArgumentParser(description="make the sample data set from pybullet's motion clips")
     group = parser.add_mutually_exclusive_group(required=True)
     group.add_argument("--wheel", type=Path, help="pybullet's wheel, as pip download leaves it")
     group.add_argument("--source", type=Path, help="folder of the unpacked wheel (holds pybullet_data/)")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder to write to")
     options = parser.parse_args()
-    source = options.wheel or options.source
     try:
         files = read_files(zipfile.Path(options.wheel) if options.wheel else options.source)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        parser.error(f"cannot use {source}: {error}; see README.md in {Path(__file__).parent}")
-    positions = make_positions(files, read_skeleton(files[URDF]))
-    save(options.output / "data_3d_sample.npz", positions_3d=positions)
-    keypoints = make_keypoints(positions)
-    save(options.output / "data_2d_sample_gt.npz", positions_2d=keypoints, metadata=metadata())
-    print(count_table(positions))
+        parser.error(f"cannot use {options.wheel or options.source}: {error}; see dataset/sample/README.md")
+    positions = make_positions(files)
+    h36m.save(options.output / "data_3d_sample.npz", positions_3d=positions)
+    keypoints = h36m.project(positions, step=PIXEL_STEP)
+    h36m.save(options.output / "data_2d_sample_gt.npz", positions_2d=keypoints, metadata=h36m.metadata())
+    for subject, takes in positions.items():
+        print(subject, *(f"{clip} {len(world)}" for clip, world in takes.items()), sep=", ")
 
 
 if __name__ == "__main__":

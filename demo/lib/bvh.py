@@ -1,28 +1,28 @@
-"""BVH: the motion of one person as a skeleton of constant bones that turn, for animation programs.
+"""BVH: the motion of one person as a skeleton of constant bones that rotate, for animation programs.
 
-Axes: x to the camera's right, y up, z toward the camera, so that a person who faces it faces z; this is
-camera space after half a turn about x. Centimetres and degrees; rotations in the order Z X Y. At rest the
-skeleton stands upright with its arms to the sides, facing z.
+Axes: x to the camera's right, y up, z towards the camera, so that a person who faces it faces z. Centimetres
+    and
+degrees; rotations in the order Z X Y. At rest the skeleton stands upright with its arms to the sides, facing
+z.
 """
 
 from __future__ import annotations
 
-import os
-from typing import NamedTuple
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
-from common.files import write_bytes
 from common.skeleton import JOINT_NAMES, NUM_JOINTS, PARENTS, ROOT
-from demo.lib.result import Track
 
-CENTIMETRES = 100.0
-FROM_CAMERA = np.array([1.0, -1.0, -1.0])
-TIP_CM = 5.0
-"""Length of the mark beyond head, wrists and ankles, whose own length is not known."""
-UNKNOWN_FPS = 30.0
-"""What is claimed for a picture's only frame, and where nobody knows; BVH must name some rate."""
+Array = NDArray[np.float64]
 
+FROM_CAMERA = np.array([100.0, -100.0, -100.0])  # metres of camera space to centimetres, y up
+TIP_CM = 5.0  # length beyond head, wrists and ankles, which is unknown
 _SIDEWAYS = {"left": (1, 0, 0), "right": (-1, 0, 0)}
 
 
@@ -32,130 +32,99 @@ def _at_rest(name: str) -> tuple[int, int, int]:
 
 
 REST = np.array([_at_rest(name) for name in JOINT_NAMES], dtype=np.float64)
-"""(17, 3) unit direction from each joint's parent to it at rest; the root's means nothing."""
+"""(17, 3) unit direction from each joint's parent to it at rest; the root's is unused."""
 CHILDREN = [[child for child, parent in enumerate(PARENTS) if parent == joint] for joint in range(NUM_JOINTS)]
 
 
-class _Node(NamedTuple):
-    """A joint of the file: its name, place under its parent (centimetres), turn in space and children."""
+@dataclass
+class Node:
+    """A joint of the rig: offset from its parent in centimetres, rotation in space for each frame."""
 
     name: str
-    offset: np.ndarray
-    turn: np.ndarray  # (T, 3, 3), from rest to space
-    children: list[_Node]
+    offset: Array
+    rotation: Rotation
+    children: list[Node]
 
 
-def save_bvh(track: Track, path: str | os.PathLike[str], fps: float | None) -> None:
-    """Writes one person's motion, from the first frame with them to the last.
-
-    Bones have their median length over the track; the direction of every bone is kept. The root moves if
-    ``track.root`` is estimated and rests at the origin otherwise. Where the track skips frames, the last pose
-    holds.
+def rig(poses: NDArray[Any]) -> Node:
+    """The skeleton that reproduces poses (T, 17, 3) in camera space: median lengths, every direction kept.
 
     Pelvis and thorax have three children each. A lifted pose need not keep the angles between those, but a
-    single rotation would; so every one of them hangs on a joint of its own at the same place, such as
+    single rotation would; so each child hangs on a joint of its own at the same place, such as
     pelvis_to_spine.
-
-    Args:
-        track: The person; its ``poses`` are written.
-        path: File to write.
-        fps: Frames per second; None for a picture, or where it is not known.
     """
-    every = np.arange(track.frames[0], track.frames[-1] + 1)
-    rows = np.searchsorted(track.frames, every, side="right") - 1
-    poses = track.poses[rows].astype(np.float64) * FROM_CAMERA * CENTIMETRES
-    root = np.zeros((len(poses), 3))
-    if track.root is not None:
-        root = track.root[rows] * FROM_CAMERA * CENTIMETRES
-    bones = poses - poses[:, np.maximum(PARENTS, 0)]  # (T, 17, 3) from each joint's parent to it
+    joints = poses.astype(np.float64) * FROM_CAMERA
+    bones = joints - joints[:, np.maximum(PARENTS, 0)]  # (T, 17, 3) from each joint's parent to it
     lengths = np.linalg.norm(bones, axis=-1)
     directions = bones / np.maximum(lengths, 1e-9)[..., None]
-
-    identity = np.broadcast_to(np.eye(3), (len(poses), 3, 3))
-    skeleton = _joint(ROOT, directions, np.median(lengths, axis=0), identity)
-    motion = [root, *_rotations(skeleton, identity)]
-    head = ["HIERARCHY", *_hierarchy(skeleton, "ROOT", "", 6), "MOTION", f"Frames: {len(poses)}"]
-    head.append(f"Frame Time: {1 / (fps or UNKNOWN_FPS):.9f}")
-    lines = [" ".join(f"{value:.6f}" for value in row) for row in np.concatenate(motion, axis=1).tolist()]
-    write_bytes(path, ("\n".join(head + lines) + "\n").encode())
+    return _node(ROOT, directions, np.median(lengths, axis=0), Rotation.identity(len(poses)))
 
 
-# The skeleton and its turns
-
-
-def _joint(joint: int, directions: np.ndarray, lengths: np.ndarray, before: np.ndarray) -> _Node:
-    """A joint and all below it, so that every bone points where the pose has it.
-
-    Args:
-        joint: Number in ``common.skeleton``.
-        directions: (T, 17, 3) unit vectors from each joint's parent to it.
-        lengths: (17,) of these bones, centimetres.
-        before: (T, 3, 3) turn of the node above.
-    """
+def _node(joint: int, directions: Array, lengths: Array, above: Rotation) -> Node:
     below = CHILDREN[joint]
     nodes = []
-    turn = before
+    rotation = above
     if len(below) == 1:
-        turn = _bend(before, REST[below[0]], directions[:, below[0]])
-        nodes = [_joint(below[0], directions, lengths, turn)]
+        rotation = _shortest(above, REST[below[0]], directions[:, below[0]])
+        nodes = [_node(below[0], directions, lengths, rotation)]
     elif below:
-        turn = _best_turn(REST[below], directions[:, below])
+        rotation = _best(REST[below], directions[:, below])
         for child in below:
-            own = _bend(turn, REST[child], directions[:, child])
-            bone = f"{JOINT_NAMES[joint]}_to_{JOINT_NAMES[child]}"
-            nodes.append(_Node(bone, np.zeros(3), own, [_joint(child, directions, lengths, own)]))
+            own = _shortest(rotation, REST[child], directions[:, child])
+            name = f"{JOINT_NAMES[joint]}_to_{JOINT_NAMES[child]}"
+            nodes.append(Node(name, np.zeros(3), own, [_node(child, directions, lengths, own)]))
     offset = np.zeros(3) if joint == ROOT else REST[joint] * lengths[joint]
-    return _Node(JOINT_NAMES[joint], offset, turn, nodes)
+    return Node(JOINT_NAMES[joint], offset, rotation, nodes)
 
 
-def _bend(before: np.ndarray, rest: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """(T, 3, 3) turns that bring a direction at rest to the wanted ones (T, 3), the shortest way from before.
-
-    Positions of joints do not tell how a bone is twisted about itself; the shortest way adds no twist.
-    """
-    start = before @ rest  # (T, 3)
+def _shortest(before: Rotation, rest: Array, wanted: Array) -> Rotation:
+    """Rotations that bring a rest direction to the wanted ones (T, 3), the shortest way: it adds no twist."""
+    start = before.apply(rest)  # (T, 3)
     axis = np.cross(start, wanted)
-    cosine = np.sum(start * wanted, axis=-1)[:, None, None]
-    cross = np.cross(np.eye(3), axis[:, None])  # (T, 3, 3): cross @ v is axis x v
-    arc = np.eye(3) + cross + cross @ cross / np.maximum(1 + cosine, 1e-12)
-    # Straight back, the way is not defined: half a turn about anything perpendicular.
-    aside = np.cross(start, np.eye(3)[np.argmin(np.abs(start), axis=-1)])
-    aside /= np.maximum(np.linalg.norm(aside, axis=-1, keepdims=True), 1e-12)
-    back = 2 * aside[:, :, None] * aside[:, None, :] - np.eye(3)
-    return np.where(1 + cosine < 1e-9, back, arc) @ before
+    sine = np.linalg.norm(axis, axis=-1, keepdims=True)
+    # Where the directions are opposite any perpendicular axis does.
+    other = np.cross(start, np.eye(3)[np.argmin(np.abs(start), axis=-1)])
+    other /= np.linalg.norm(other, axis=-1, keepdims=True)
+    axis = np.where(sine > 1e-9, axis / np.maximum(sine, 1e-12), other)
+    angle = np.arctan2(sine, (start * wanted).sum(axis=-1, keepdims=True))
+    return Rotation.from_rotvec(axis * angle) * before
 
 
-def _best_turn(rest: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """(T, 3, 3) turns that bring directions at rest (K, 3) nearest to the wanted (T, K, 3), in least squares.
-
-    Kabsch, Acta Crystallographica A32, 1976.
-    """
+def _best(rest: Array, wanted: Array) -> Rotation:
+    """Rotations of K rest directions nearest to the wanted (T, K, 3), in least squares (Kabsch, 1976)."""
     u, _, vt = np.linalg.svd(np.einsum("ki,tkj->tij", rest, wanted))  # (K, 3), (T, K, 3) -> (T, 3, 3)
-    v, ut = vt.swapaxes(1, 2), u.swapaxes(1, 2)
-    v[..., 2] *= np.sign(np.linalg.det(v @ ut))[:, None]
-    return v @ ut
+    v = vt.swapaxes(1, 2)
+    v[..., 2] *= np.sign(np.linalg.det(v @ u.swapaxes(1, 2)))[:, None]
+    return Rotation.from_matrix(v @ u.swapaxes(1, 2))
 
 
-# The file
+def bvh_lines(poses: NDArray[Any], root: NDArray[Any] | None, fps: float) -> Iterator[str]:
+    """Lines of a BVH file.
+
+    Args:
+        poses: (T, 17, 3) camera space, metres, root at 0.
+        root: (T, 3) position of the root, metres; the root rests at the origin when None.
+        fps: Frames per second.
+    """
+    skeleton = rig(poses)
+    position = np.zeros((len(poses), 3)) if root is None else root * FROM_CAMERA
+    motion = [position, *_angles(skeleton, Rotation.identity(len(poses)))]
+    yield from ("HIERARCHY", *_hierarchy(skeleton, "ROOT", "", 6))
+    yield from ("MOTION", f"Frames: {len(poses)}", f"Frame Time: {1 / fps:.9f}")
+    for row in np.concatenate(motion, axis=1):
+        yield " ".join(f"{value:.6f}" for value in row)
 
 
-def _rotations(node: _Node, before: np.ndarray) -> list[np.ndarray]:
+def _angles(node: Node, above: Rotation) -> list[Array]:
     """(T, 3) angles Z, X, Y in degrees of a node relative to the one above, then those of all below."""
-    own = _zxy(before.swapaxes(1, 2) @ node.turn)
-    return [own, *(angles for child in node.children for angles in _rotations(child, node.turn))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # gimbal lock: SciPy sets the third angle to 0
+        angles = (above.inv() * node.rotation).as_euler("ZXY")
+    own = np.degrees(np.unwrap(angles, axis=0))  # runs on over 180 degrees
+    return [own, *(each for child in node.children for each in _angles(child, node.rotation))]
 
 
-def _zxy(turn: np.ndarray) -> np.ndarray:
-    """(T, 3) angles z, x, y in degrees with turn = Rz Rx Ry; they run on over 180 instead of jumping."""
-    level = np.hypot(turn[:, 2, 0], turn[:, 2, 2])
-    locked = level < 1e-7  # z and y turn about the same line then, and z does it alone.
-    z = np.where(locked, np.arctan2(turn[:, 1, 0], turn[:, 0, 0]), np.arctan2(-turn[:, 0, 1], turn[:, 1, 1]))
-    x = np.arctan2(turn[:, 2, 1], level)
-    y = np.where(locked, 0.0, np.arctan2(-turn[:, 2, 0], turn[:, 2, 2]))
-    return np.degrees(np.unwrap(np.stack([z, x, y], axis=-1), axis=0))
-
-
-def _hierarchy(node: _Node, kind: str, indent: str, channels: int = 3) -> list[str]:
+def _hierarchy(node: Node, kind: str, indent: str, channels: int = 3) -> list[str]:
     position = "Xposition Yposition Zposition " if channels == 6 else ""
     inner = indent + "  "
     lines = [f"{indent}{kind} {node.name}", indent + "{", f"{inner}OFFSET {_three(node.offset)}"]
@@ -168,5 +137,5 @@ def _hierarchy(node: _Node, kind: str, indent: str, channels: int = 3) -> list[s
     return [*lines, indent + "}"]
 
 
-def _three(vector: np.ndarray) -> str:
+def _three(vector: Array) -> str:
     return " ".join(f"{value:.6f}" for value in vector)

@@ -1,41 +1,73 @@
-"""What the demo knows of one picture or video when it is done: people, their key points and their poses."""
+"""What the demo knows of one input: ``Person`` in an image, ``Track`` through frames, ``Result`` of all."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
-LOW_SCORE = 0.3
-"""Joints that the detector is less sure of than this are drawn faint, and count as hardly seen."""
+MIN_CONFIDENCE = 0.3
+"""Joints with a lower score are drawn pale and count as hardly seen."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """One person found in one image.
+
+    Attributes:
+        keypoints: (17, 2) float32 COCO keypoints, pixels (x right, y down).
+        scores: (17,) float32 confidence of each keypoint, 0 to 1.
+        box: (4,) float32 left, top, right, bottom in pixels.
+        score: Confidence that this is a person, 0 to 1.
+        world: (17, 3) float32 the detector's own 3D estimate, metres, hip-centred, x right, y down, z away;
+            None where it has none. For comparison only, never an input of the lifter.
+    """
+
+    keypoints: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    box: NDArray[np.float32]
+    score: float
+    world: NDArray[np.float32] | None = None
+
+
+Detector = Callable[[NDArray[np.uint8]], list[Person]]
+"""From an image (H, W, 3) uint8 RGB to the people in it.
+
+A detector with a method ``track`` gets the frames of a video through that, after ``reset()``."""
+
+
+def _no_poses() -> NDArray[np.float32]:
+    return np.empty((0, 17, 3), np.float32)
 
 
 @dataclass
 class Track:
-    """One person through the frames of one input; a picture has one frame.
+    """One person through the frames of one input; an image has one frame.
 
     Attributes:
         id: Number of the person, from 1 on, stable through the video.
-        frames: (T,) int frame numbers in rising order, counted from 0.
-        keypoints: (T, 17, 2) float32 Human3.6M joints, pixels of the input.
+        frames: (T,) frame numbers in rising order, from 0 on.
+        keypoints: (T, 17, 2) float32 Human3.6M joints, pixels.
         scores: (T, 17) float32 confidence of each, 0 to 1.
-        interpolated: (T,) bool, where nobody was detected and the key points are filled in.
-        poses: (T, 17, 3) float32 lifted poses in camera space (x right, y down, z away), metres, root at 0.
-        raw_poses: The same before smoothing; None where nothing was smoothed.
-        upright: (T, 17, 3) float32 poses turned z up and set on the floor: for display, not measured.
+        interpolated: (T,) bool, where nobody was detected and the keypoints are filled in.
+        poses: (T, 17, 3) float32 lifted poses in camera space (x right, y down, z away), metres, root at 0;
+            empty before lifting.
+        upright: (T, 17, 3) float32 poses rotated z up and set on the floor: for display, not measured.
+        raw_poses: The poses before smoothing; None where nothing was smoothed.
         root: (T, 3) float32 estimated position of the root in camera space, metres; None where not asked for.
     """
 
     id: int
-    frames: npt.NDArray[np.int_]
-    keypoints: npt.NDArray[np.float32]
-    scores: npt.NDArray[np.float32]
-    interpolated: npt.NDArray[np.bool_]
-    poses: npt.NDArray[np.float32]
-    upright: npt.NDArray[np.float32]
-    raw_poses: npt.NDArray[np.float32] | None = None
-    root: npt.NDArray[np.float32] | None = None
+    frames: NDArray[np.int_]
+    keypoints: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    interpolated: NDArray[np.bool_]
+    poses: NDArray[np.float32] = field(default_factory=_no_poses)
+    upright: NDArray[np.float32] = field(default_factory=_no_poses)
+    raw_poses: NDArray[np.float32] | None = None
+    root: NDArray[np.float32] | None = None
 
 
 @dataclass
@@ -45,24 +77,28 @@ class Result:
     Attributes:
         source: Name of the file, or of the webcam.
         image_size: Width and height, pixels.
-        frame_count: Frames of the input, 1 for a picture.
-        fps: Frames per second; None for a picture, or where it is not known.
+        frame_count: Frames of the input, 1 for an image.
+        fps: Frames per second (the mean, where the rate varies); None for an image, or where it is unknown.
+        frame_times: (frame_count,) seconds of each frame; None where the rate is constant or unknown.
         tracks: The people; empty where there are none.
-        notes: Facts that must go with the data: lifter, detector, warnings; name -> text.
+        notes: Metadata that must stay with the data: lifter, detector, warnings; name -> text.
     """
 
     source: str
     image_size: tuple[int, int]
     frame_count: int
     fps: float | None
+    frame_times: NDArray[np.float64] | None = None
     tracks: list[Track] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
 
-    def times(self, track: Track) -> npt.NDArray[np.float64] | None:
-        """(T,) seconds of a track's frames from the first of the input; None where nobody knows the rate.
+    def times(self, track: Track) -> NDArray[np.float64] | None:
+        """(T,) seconds of a track's frames since the start of the input; None where the rate is unknown.
 
-        A picture's only frame is at 0.
+        An image's only frame is at 0.
         """
+        if self.frame_times is not None:
+            return self.frame_times[track.frames]
         if self.fps is None and self.frame_count > 1:
             return None
         return track.frames / (self.fps or 1.0)

@@ -1,4 +1,4 @@
-"""One floor for all people of an input: where they stand in the 3D views, which are for looking at."""
+"""The people of an input on one floor, for the 3D views: a display, not a measurement."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.draw import FLOOR_CELL
-from common.skeleton import NUM_JOINTS, ROOT
+from common.plots import FLOOR_CELL
+from common.skeleton import ROOT
 from demo.lib.result import Result, Track
 
 CAUTION = "Upright view: a display rotation, not a measurement."
-SIDE_BY_SIDE = "People stand side by side, not where they stood."
-ESTIMATED = "Where people stand is an estimate."
+SIDE_BY_SIDE = "People are placed side by side; where they stood is unknown."
+ESTIMATED = "Positions of people are estimates."
 
-_GAP = 0.2  # metres between neighbours
-_ROW = 4  # people side by side in one row; more stand in several
-_DEEP = 3.0  # metres: a deeper stage is seen from higher up, so that nobody hides behind another
-_HEADROOM = 0.15  # metres over the highest joint
-_LEAST = np.array(
-    [[-0.7, -0.7, 0.0], [0.7, 0.7, 1.0]]
-)  # always shown, so that the floor is seen around people
+GAP_M = 0.2  # between neighbours
+ROW = 4  # people side by side in one row
+DEEP_M = 3.0  # a deeper stage is seen from higher up, so that nobody hides behind another
+HEADROOM_M = 0.15  # over the highest joint
+MAX_STAGE_M = 40.0  # largest side of the floor that is drawn
+ALWAYS_SHOWN = np.array([[-0.7, -0.7, 0.0], [0.7, 0.7, 1.0]])  # so that there is floor around people
 
 
 class Standing(NamedTuple):
@@ -32,7 +31,7 @@ class Standing(NamedTuple):
         keypoints: (17, 2) pixels of the input.
         scores: (17,) 0 to 1.
         pose: (17, 3) on the stage: metres, x right and y away as the camera sees it, z up from the floor.
-        interpolated: Whether nobody was detected here, and the pose is filled in.
+        interpolated: Whether nobody was detected here and the pose is filled in.
     """
 
     id: int
@@ -43,12 +42,12 @@ class Standing(NamedTuple):
 
 
 class View(NamedTuple):
-    """What a 3D view shows.
+    """The part of the stage that a 3D view shows.
 
     Attributes:
-        low: Lowest corner (x, y, z) of the part of the stage that is used, metres; x and y on a grid line.
+        low: Lowest corner (x, y, z), metres; x and y on a grid line.
         high: Highest corner, likewise.
-        elevation: From how far above the horizon it is seen, degrees.
+        elevation: Viewing angle above the horizon, degrees.
         captions: Sentences that must stand beside the view.
     """
 
@@ -65,7 +64,7 @@ class Stage:
     Attributes:
         tracks: The result's tracks.
         poses: For each track its (T, 17, 3) poses on the stage; see ``Standing.pose``.
-        view: What shows all of them in all frames.
+        view: A view of all of them in all frames.
     """
 
     tracks: list[Track]
@@ -84,22 +83,14 @@ class Stage:
 
 
 def set_stage(result: Result) -> Stage:
-    """Sets all people of a result on one floor, turned as the camera saw them.
+    """Sets all people of a result on one floor, oriented as the camera saw them.
 
     Where every track has an estimated root, people stand there. Otherwise they stand side by side, in the
-    order in which they come into the picture, from left to right; one may follow another in the same place.
+    order in which they appear; one may follow another in the same place.
 
     Args:
-        result: Its upright poses are shown; where they stand on the floor is chosen here.
-
-    Returns:
-        The stage. Its poses are for display: neither their heading nor their places are measured.
-
-    Raises:
-        ValueError: If an array of a track has another shape than ``Track`` says, or is not finite.
+        result: Its upright poses are shown.
     """
-    for track in result.tracks:
-        _check(track)
     axes = _axes(result.tracks)
     centred = [_on_floor(track.upright, axes) for track in result.tracks]
     roots = [track.root for track in result.tracks if track.root is not None]
@@ -112,27 +103,8 @@ def set_stage(result: Result) -> Stage:
     return Stage(result.tracks, poses, _view(poses, estimated))
 
 
-def _check(track: Track) -> None:
-    frames = len(track.frames)
-    arrays = {
-        "keypoints": (track.keypoints, (frames, NUM_JOINTS, 2)),
-        "scores": (track.scores, (frames, NUM_JOINTS)),
-        "interpolated": (track.interpolated, (frames,)),
-        "poses": (track.poses, (frames, NUM_JOINTS, 3)),
-        "upright": (track.upright, (frames, NUM_JOINTS, 3)),
-    }
-    if track.root is not None:
-        arrays["root"] = (track.root, (frames, 3))
-    for name, (array, shape) in arrays.items():
-        where = f"Cannot show person {track.id}: {name}"
-        if np.shape(array) != shape:
-            raise ValueError(f"{where}: expected shape {shape}, found {np.shape(array)}.")
-        if not np.isfinite(array).all():
-            raise ValueError(f"{where}: expected finite numbers, found NaN or infinity.")
-
-
 def _axes(tracks: list[Track]) -> np.ndarray:
-    """(3, 3) that turns row vectors of camera space upright, found from the poses before and after."""
+    """(3, 3) rotation of row vectors of camera space to upright, from the poses before and after."""
     if not tracks:
         return np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
     camera = np.concatenate([track.poses - track.poses[:, [ROOT]] for track in tracks])
@@ -141,7 +113,7 @@ def _axes(tracks: list[Track]) -> np.ndarray:
     return np.linalg.lstsq(camera.reshape(-1, 3), upright.reshape(-1, 3), rcond=None)[0]
 
 
-def _turn(points: np.ndarray, axes: np.ndarray) -> np.ndarray:
+def _level(points: np.ndarray, axes: np.ndarray) -> np.ndarray:
     """Horizontal upright coordinates (..., 2 or 3) to right and away (..., 2) as the camera sees them."""
     right = axes[0, :2] / max(float(np.linalg.norm(axes[0, :2])), 1e-6)
     away = np.array([-right[1], right[0]])
@@ -150,13 +122,13 @@ def _turn(points: np.ndarray, axes: np.ndarray) -> np.ndarray:
 
 def _on_floor(upright: np.ndarray, axes: np.ndarray) -> np.ndarray:
     """Poses (T, 17, 3) with the root over the origin, x right, y away, z as it was."""
-    level = _turn(upright - upright[:, [ROOT]], axes)  # (T, 17, 2)
+    level = _level(upright - upright[:, [ROOT]], axes)  # (T, 17, 2)
     return np.concatenate([level, upright[..., 2:]], axis=-1)
 
 
 def _estimated(roots: list[np.ndarray], axes: np.ndarray) -> list[np.ndarray]:
-    """(T, 2) places for each track, the middle of them at the origin."""
-    places = [_turn(root @ axes, axes) for root in roots]
+    """(T, 2) places for each track, the middle of all at the origin."""
+    places = [_level(root @ axes, axes) for root in roots]
     everywhere = np.concatenate(places)
     middle = (everywhere.min(axis=0) + everywhere.max(axis=0)) / 2
     return [place - middle for place in places]
@@ -165,9 +137,9 @@ def _estimated(roots: list[np.ndarray], axes: np.ndarray) -> list[np.ndarray]:
 def _side_by_side(tracks: list[Track], poses: list[np.ndarray]) -> list[np.ndarray]:
     """(1, 2) places for each track: nobody's reach touches the neighbour's; rows are staggered."""
     slots, last = _slots(tracks)
-    columns = len(last) if len(last) <= _ROW else int(np.ceil(np.sqrt(2 * len(last))))
+    columns = len(last) if len(last) <= ROW else int(np.ceil(np.sqrt(2 * len(last))))
     reach = np.ptp(np.concatenate(poses)[..., :2], axis=(0, 1)).max() if poses else 0.0
-    pitch = float(reach) + _GAP
+    pitch = float(reach) + GAP_M
     rows, places = np.divmod(slots, max(columns, 1))
     x = places - (columns - 1) / 2 + rows % 2 * 0.5
     return list((np.stack([x, rows], axis=-1) * pitch)[:, None])
@@ -190,14 +162,14 @@ def _slots(tracks: list[Track]) -> tuple[list[int], list[int]]:
 
 def _view(poses: list[np.ndarray], estimated: bool) -> View:
     # T frames of each track: (T, 17, 3) -> (17 T, 3)
-    points = np.concatenate([_LEAST, *(pose.reshape(-1, 3) for pose in poses)])
-    low, high = points.min(axis=0), points.max(axis=0)
+    points = np.concatenate([ALWAYS_SHOWN, *(pose.reshape(-1, 3) for pose in poses)])
+    low, high = points.min(axis=0).clip(-MAX_STAGE_M / 2), points.max(axis=0).clip(None, MAX_STAGE_M / 2)
     x0, y0 = np.floor(low[:2] / FLOOR_CELL) * FLOOR_CELL
     x1, y1 = np.ceil(high[:2] / FLOOR_CELL) * FLOOR_CELL
     placing = [ESTIMATED] if estimated else [SIDE_BY_SIDE] if len(poses) > 1 else []
     return View(
         (float(x0), float(y0), min(float(low[2]), 0.0)),
-        (float(x1), float(y1), float(high[2]) + _HEADROOM),
-        10.0 if y1 - y0 < _DEEP else 25.0,
+        (float(x1), float(y1), float(high[2]) + HEADROOM_M),
+        10.0 if y1 - y0 < DEEP_M else 25.0,
         (CAUTION, *placing),
     )

@@ -1,7 +1,7 @@
-"""One HTML file that shows a result in any browser: nothing is fetched, so it works without a network.
+"""One HTML file that shows a result in any browser, offline.
 
-The page is ``viewer.html``; its data are put in here. A file stays under 35 MB however long the video is:
-pictures are scaled down, and where they or the poses are too many, only some are kept, and the page says so.
+The page is ``viewer.html``; its data are inserted here. A file stays under 35 MB however long the video is:
+images are scaled down, and where they or the poses are too many, only some are kept, and the page says so.
 """
 
 from __future__ import annotations
@@ -17,71 +17,64 @@ from typing import Any
 import cv2
 import numpy as np
 
-from common.draw import FLOOR_CELL, LEFT_COLOUR, RIGHT_COLOUR, TRUNK_COLOUR
-from common.files import write_bytes
-from common.skeleton import BONES, JOINT_NAMES, LEFT, NUM_JOINTS, PARENTS, RIGHT
-from demo.lib.result import LOW_SCORE, Result, Track
+from common.console import printable
+from common.files import replacing
+from common.plots import FLOOR_CELL, LEFT_COLOUR, RIGHT_COLOUR, TRUNK_COLOUR
+from common.skeleton import BONES, HEAD, LEFT, NUM_JOINTS, PARENTS, RIGHT
+from demo.lib.result import MIN_CONFIDENCE, Result, Track
 from demo.lib.stage import Stage, set_stage
 
 TEMPLATE = Path(__file__).with_name("viewer.html")
-
-MAX_PICTURE_BYTES = 12_000_000
-"""JPEG bytes of all pictures together; base64 makes a third more of them."""
-MAX_POSES = 60_000
-"""Poses of all people together: 188 bytes each, 15 MB in base64."""
-VIDEO_SIZE = 854, 480
-"""Largest width and height of a video's pictures, pixels."""
-PICTURE_SIZE = 1600, 1080
-"""The same of a single picture."""
-
-_QUALITY = 78  # of JPEG: a 480 px frame of a photo is about 30 kB
-_POINT_RANGE = 4  # key points may lie this many longer sides outside of the picture
+MAX_IMAGE_BYTES = 12_000_000  # JPEG bytes of all images together; base64 adds a third
+MAX_POSES = 60_000  # of all people together: 188 bytes each, 15 MB in base64
+VIDEO_SIZE, IMAGE_SIZE = (854, 480), (1600, 1080)  # largest width and height, pixels
+QUALITY = 78  # of JPEG: a 480 px frame of a photo takes about 30 kB
+POINT_RANGE = 4  # longer sides of the image that keypoints may lie outside of it
 
 
 def write_viewer(result: Result, path: str | Path, frames: Iterable[np.ndarray] | None = None) -> None:
-    """Writes the viewer, whole or not at all.
+    """Writes the viewer, atomically.
 
     Args:
         result: What to show.
-        path: The HTML file; its folder is made if it is missing.
+        path: The HTML file.
         frames: All frames of the input in order, (H, W, 3) uint8 RGB; they are read one by one. Without them
-            the key points stand on an empty ground.
-
-    Raises:
-        ValueError: If an array of a track has another shape than ``Track`` says, or is not finite.
+            the keypoints stand on an empty background.
     """
     stage = set_stage(result)
     step = max(-(-sum(len(track.frames) for track in result.tracks) // MAX_POSES), 1)
-    pictures = None if frames is None else _pictures(frames, result.frame_count == 1, step)
-    data = _data(result, stage, step) | {"pictures": pictures}
-    # A name such as </script> must not end the data: in JSON, < can be written as an escape.
+    images = None if frames is None else _images(frames, result.frame_count == 1, step)
+    data = _data(result, stage, step) | {"images": images}
+    # A name such as </script> must not end the data.
     page = {
-        "title": html.escape(Path(result.source).name),
+        "title": html.escape(printable(Path(result.source).name)),
         "data": json.dumps(data, allow_nan=False).replace("<", r"\u003c"),
     }
     filled = re.sub(r"{{(title|data)}}", lambda match: page[match[1]], TEMPLATE.read_text(encoding="utf-8"))
-    write_bytes(path, filled.encode("utf-8", "replace"))  # file names may hold what is not Unicode
+    with replacing(path) as temporary:
+        temporary.write_text(filled, encoding="utf-8")
 
 
 def _data(result: Result, stage: Stage, step: int) -> dict[str, Any]:
-    """Everything but the pictures, as plain values."""
+    """Everything but the images, as plain values."""
     reach = np.abs(stage.view.low + stage.view.high).max()
     unit = max(0.001, float(reach) / 32_000)  # metres; millimetres unless people stand far apart
-    pixel = max(result.image_size) * _POINT_RANGE / 32_000
+    pixel = max(result.image_size) * POINT_RANGE / 32_000
     people = zip(result.tracks, stage.poses, strict=True)
     return {
-        "source": Path(result.source).name,  # a page is passed on, and folders are private
+        "source": printable(Path(result.source).name),  # the page is passed on, and folders are private
         "size": result.image_size,
         "frames": result.frame_count,
         "fps": result.fps,
+        "times": None if result.frame_times is None else result.frame_times[::step].round(4).tolist(),
         "step": step,
         "notes": dict(result.notes),
         "view": stage.view._asdict(),
         "cell": FLOOR_CELL,
-        "low": LOW_SCORE,
+        "low": MIN_CONFIDENCE,
         "colours": {"left": LEFT_COLOUR, "right": RIGHT_COLOUR, "trunk": TRUNK_COLOUR},
         "joints": NUM_JOINTS,
-        "head": JOINT_NAMES.index("head"),
+        "head": HEAD,
         "bones": [(joint, parent, _side(joint)) for joint, parent in BONES],
         "parents": PARENTS,
         "unit": unit,
@@ -99,7 +92,7 @@ def _side(joint: int) -> str:
 
 
 def _person(track: Track, poses: np.ndarray, step: int, unit: float, pixel: float) -> dict[str, Any]:
-    """One person's kept frames: positions in ``unit`` m, key points in ``pixel`` px, scores of 255."""
+    """One person's kept frames: positions in ``unit`` m, keypoints in ``pixel`` px, scores of 255."""
     kept = np.asarray(track.frames) % step == 0
     return {
         "id": int(track.id),
@@ -112,22 +105,22 @@ def _person(track: Track, poses: np.ndarray, step: int, unit: float, pixel: floa
 
 
 def _base64(values: np.ndarray, kind: str) -> str:
-    """Numbers as integers, rounded and held within the integer's range."""
+    """Numbers as integers, rounded and clipped to the integer's range."""
     limits = np.iinfo(kind)
     integers = np.clip(np.rint(np.asarray(values, dtype=np.float64)), limits.min, limits.max).astype(kind)
     return base64.b64encode(integers.tobytes()).decode()
 
 
-def _pictures(frames: Iterable[np.ndarray], single: bool, step: int) -> dict[str, Any] | None:
-    """JPEG pictures of every ``step``-th frame, a multiple of the given step at which they stay in bounds."""
+def _images(frames: Iterable[np.ndarray], single: bool, step: int) -> dict[str, Any] | None:
+    """JPEG images of every ``step``-th frame, a multiple of the given step at which they stay in bounds."""
     kept: dict[int, bytes] = {}
     held = 0
     for number, frame in enumerate(frames):
         if number % step:
             continue
-        kept[number] = _jpeg(frame, PICTURE_SIZE if single else VIDEO_SIZE)
+        kept[number] = _jpeg(frame, IMAGE_SIZE if single else VIDEO_SIZE)
         held += len(kept[number])
-        while held > MAX_PICTURE_BYTES and len(kept) > 1:
+        while held > MAX_IMAGE_BYTES and len(kept) > 1:
             step *= 2
             kept = {number: jpeg for number, jpeg in kept.items() if number % step == 0}
             held = sum(map(len, kept.values()))
@@ -143,6 +136,6 @@ def _jpeg(frame: np.ndarray, limits: tuple[int, int]) -> bytes:
         size = max(round(width * scale), 1), max(round(height * scale), 1)
         frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
     _, data = cv2.imencode(
-        ".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
+        ".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
     )
     return data.tobytes()

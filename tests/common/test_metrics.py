@@ -1,22 +1,34 @@
-"""Metrics per pose: what they must not notice, what they must, and independent formulas of the same thing."""
+"""Metrics against independent formulas, their invariances, and the means and intervals made of them."""
+
+from __future__ import annotations
 
 import warnings
 
 import numpy as np
 import pytest
+from scipy.spatial import procrustes
+from scipy.spatial.transform import Rotation
 
 from common import metrics
-from common.sequences import Sequence
-from common.skeleton import MIRROR
+from common.poses import Sequence
+from common.skeleton import JOINT_NAMES, MIRROR, PARENTS
 
-PAIRED = (
-    metrics.mpjpe,
-    metrics.p_mpjpe,
-    metrics.n_mpjpe,
-    metrics.bone_length_errors,
-    metrics.pck,
-    metrics.auc,
-)
+N = 40
+
+
+def sequence(
+    start: int, stop: int, subject: str = "S9", action: str = "Walking", camera: int = 0, step: int = 1
+):
+    lens = (1.0, 1.0, 0.0, 0.0)
+    return Sequence(subject, action, camera, start, stop, lens, (1000, 1000), step=step)
+
+
+def consecutive(*takes: tuple[str, str, int, int]) -> list[Sequence]:
+    """Sequences one after another from (subject, action, camera, number of poses)."""
+    stops = np.cumsum([size for *_, size in takes])
+    return [
+        sequence(stop - take[3], stop, *take[:3]) for take, stop in zip(takes, stops.tolist(), strict=True)
+    ]
 
 
 @pytest.fixture
@@ -26,249 +38,204 @@ def rng():
 
 @pytest.fixture
 def poses(rng):
-    """Predicted and true poses, root-relative, mm."""
-    target = rng.normal(scale=300, size=(40, 17, 3))
+    """Predicted and true poses (N, 17, 3), mm."""
+    target = rng.normal(scale=300, size=(N, 17, 3))
     predicted = target + rng.normal(scale=60, size=target.shape)
     return predicted - predicted[:, :1], target - target[:, :1]
 
 
-def rotations(rng, count):
-    """Random rotation matrices (count, 3, 3), none of them a reflection."""
-    q, _ = np.linalg.qr(rng.normal(size=(count, 3, 3)))
-    q[:, :, 0] *= np.linalg.det(q)[:, None]
-    return q
+# A value per pose
 
 
-def run(start, stop):
-    return Sequence("S9", "Walking", 0, start, stop, (1.0, 1.0, 0.0, 0.0), (1000, 1000))
-
-
-def horn(predicted, target):
-    """Best similarity of one pose by Horn's quaternion method (JOSA A 1987), which cannot reflect."""
-    a, b = predicted - predicted.mean(axis=0), target - target.mean(axis=0)
-    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = a.T @ b
-    n = np.array(
-        [
-            [xx + yy + zz, yz - zy, zx - xz, xy - yx],
-            [yz - zy, xx - yy - zz, xy + yx, zx + xz],
-            [zx - xz, xy + yx, yy - xx - zz, yz + zy],
-            [xy - yx, zx + xz, yz + zy, zz - xx - yy],
-        ]
-    )
-    w, *v = np.linalg.eigh(n)[1][:, -1]
-    v = np.array(v)
-    turned = a + 2 * np.cross(v, np.cross(v, a) + w * a)
-    return turned * (np.sum(turned * b) / np.sum(a**2)) + target.mean(axis=0)
-
-
-def test_hand_computed_errors():
-    target = np.zeros((2, 3, 3))
-    predicted = target.copy()
-    predicted[0, 1] = 3, 4, 0
-    predicted[1, 2] = 0, 0, -7
-    assert metrics.joint_errors(predicted, target).tolist() == [[0, 5, 0], [0, 0, 7]]
-    assert metrics.mpjpe(predicted, target) == pytest.approx([5 / 3, 7 / 3])
-
-
-def test_a_right_pose_has_no_error(poses):
-    target = poses[1]
-    for metric in (metrics.mpjpe, metrics.p_mpjpe, metrics.n_mpjpe, metrics.bone_length_errors):
-        assert metric(target, target) == pytest.approx(np.zeros(40), abs=1e-9)
-    assert metrics.velocity_errors(target, target, [run(0, 40)])[1:] == pytest.approx(np.zeros(39))
-    assert (metrics.pck(target, target) == 1).all()
-    assert metrics.auc(target, target) == pytest.approx(np.full(40, 30 / 31))
-
-
-def test_p1_is_the_same_after_one_motion_of_both(poses, rng):
-    turn, shift = rotations(rng, 40), rng.normal(scale=500, size=(40, 1, 3))
+def test_mpjpe_equals_plain_loops(poses):
     predicted, target = poses
-    moved = metrics.mpjpe(predicted @ turn + shift, target @ turn + shift)
-    assert moved == pytest.approx(metrics.mpjpe(predicted, target))
+    expected = [
+        np.mean(
+            [sum((p - t) ** 2 for p, t in zip(a, b, strict=True)) ** 0.5 for a, b in zip(*pair, strict=True)]
+        )
+        for pair in zip(predicted, target, strict=True)
+    ]
+    assert metrics.mpjpe(predicted, target) == pytest.approx(expected)
 
 
-def test_p1_notices_a_motion_of_one(poses):
-    target = poses[1]
-    assert metrics.mpjpe(target + np.array([0, 0, 10]), target) == pytest.approx(np.full(40, 10))
-
-
-def test_p2_ignores_a_similarity_of_the_prediction(poses, rng):
+def test_p_mpjpe_equals_scipy_procrustes_and_kabsch(poses):
     predicted, target = poses
-    scale, shift = rng.uniform(0.1, 10, size=(40, 1, 1)), rng.normal(scale=500, size=(40, 1, 3))
-    moved = scale * predicted @ rotations(rng, 40) + shift
+    # SciPy's own alignment may reflect, which is allowed where the best fit is no reflection.
+    found = metrics.align_similarity(predicted, target)
+    for pose, true, aligned in zip(predicted, target, found, strict=True):
+        center, a, b = true.mean(axis=0), pose - pose.mean(axis=0), true - true.mean(axis=0)
+        rotated = Rotation.align_vectors(b, a)[0].apply(a)
+        expected = rotated * (rotated * b).sum() / (rotated**2).sum() + center
+        np.testing.assert_allclose(aligned, expected, atol=1e-6)
+        _, _, disparity = procrustes(true, pose)  # of poses scaled to norm 1
+        assert ((aligned - true) ** 2).sum() / (b**2).sum() == pytest.approx(disparity)
+    assert metrics.p_mpjpe(predicted, target) == pytest.approx(metrics.mpjpe(found, target))
+
+
+def test_p_mpjpe_ignores_a_similarity_but_no_reflection(poses, rng):
+    predicted, target = poses
+    rotation = Rotation.random(N, random_state=3).as_matrix()
+    moved = rng.uniform(0.1, 10, (N, 1, 1)) * predicted @ rotation + rng.normal(scale=500, size=(N, 1, 3))
     assert metrics.p_mpjpe(moved, target) == pytest.approx(metrics.p_mpjpe(predicted, target))
-    moved = scale * target @ rotations(rng, 40) + shift
-    assert metrics.p_mpjpe(moved, target) == pytest.approx(np.zeros(40), abs=1e-8)
-
-
-def test_p2_equals_an_independent_formula(poses):
-    predicted, target = poses
-    predicted[::2] *= [1, 1, -1]  # half of them nearly a mirror image, where the reflection matters
-    expected = np.stack([horn(p, t) for p, t in zip(predicted, target)])
-    assert np.allclose(metrics.align_similarity(predicted, target), expected)
-    distances = np.linalg.norm(expected - target, axis=2)
-    assert metrics.p_mpjpe(predicted, target) == pytest.approx(distances.mean(axis=1))
-
-
-def test_a_mirrored_pose_does_not_align(poses):
-    target = poses[1]
+    assert metrics.p_mpjpe(target, target) == pytest.approx(np.zeros(N), abs=1e-8)
     assert (metrics.p_mpjpe(target * [-1, 1, 1], target) > 30).all()
 
 
-def test_p3_ignores_only_the_scale_of_the_prediction(poses, rng):
+def test_n_mpjpe_ignores_the_scale_only(poses, rng):
     predicted, target = poses
-    scaled = metrics.n_mpjpe(predicted * rng.uniform(0.1, 10, size=(40, 1, 1)), target)
-    assert scaled == pytest.approx(metrics.n_mpjpe(predicted, target))
-    assert (metrics.n_mpjpe(target @ rotations(rng, 40), target) > 30).all()
+    scaled = predicted * rng.uniform(0.1, 10, (N, 1, 1))
+    assert metrics.n_mpjpe(scaled, target) == pytest.approx(metrics.n_mpjpe(predicted, target))
+    best = (predicted * target).sum(axis=(1, 2)) / (predicted**2).sum(axis=(1, 2))
+    expected = metrics.mpjpe(predicted * best[:, None, None], target)
+    assert metrics.n_mpjpe(predicted, target) == pytest.approx(expected)
+    assert (metrics.n_mpjpe(target @ Rotation.random(N, random_state=3).as_matrix(), target) > 30).all()
 
 
-def test_each_alignment_leaves_less_squared_error(poses):
+def test_velocity_is_per_frame_and_stays_in_its_sequence(poses):
     predicted, target = poses
-    scale = (predicted * target).sum(axis=(1, 2)) / (predicted**2).sum(axis=(1, 2))
-    scaled = predicted * scale[:, None, None]
-    assert metrics.n_mpjpe(predicted, target) == pytest.approx(metrics.mpjpe(scaled, target))
-
-    def squared(pose):
-        return ((pose - target) ** 2).sum(axis=(1, 2))
-
-    for factor in (0.99, 1.01):  # the best scale: any other is worse
-        assert (squared(scaled * factor) > squared(scaled)).all()
-    assert (squared(metrics.align_similarity(predicted, target)) <= squared(scaled)).all()
-    assert (squared(scaled) <= squared(predicted)).all()
-
-
-def test_velocity_equals_the_difference_of_steps(poses):
-    predicted, target = poses
-    found = metrics.velocity_errors(predicted, target, [run(0, 40)])
-    steps = np.diff(predicted, axis=0) - np.diff(target, axis=0)
-    assert np.isnan(found[0])
-    assert found[1:] == pytest.approx(np.linalg.norm(steps, axis=2).mean(axis=1))
-
-
-def test_velocity_does_not_cross_sequences(poses):
-    predicted, target = poses
+    two = [sequence(0, 10), sequence(10, 35, step=2)]
     jump = predicted.copy()
     jump[10:] += [0, 1000, 0]
-    two = [run(0, 10), run(10, 35)]
     found = metrics.velocity_errors(jump, target, two)
-    assert found == pytest.approx(metrics.velocity_errors(predicted, target, two), nan_ok=True)
     assert np.flatnonzero(np.isnan(found)).tolist() == [0, 10, *range(35, 40)]
-    assert np.nanmax(metrics.velocity_errors(jump, target, [run(0, 40)])) > 500
+    for row, step in ((5, 1), (20, 2)):
+        difference = (predicted[row] - predicted[row - 1]) - (target[row] - target[row - 1])
+        assert found[row] == pytest.approx(np.linalg.norm(difference, axis=1).mean() / step)
 
 
-def test_velocity_refuses_sequences_of_another_set(poses):
-    with pytest.raises(ValueError, match=r"within 40 poses, found rows 30 to 41 \(S9, Walking, camera 0\)"):
-        metrics.velocity_errors(*poses, [run(0, 30), run(30, 41)])
+def test_pck_and_auc_are_percentages_of_joints_below_thresholds(poses):
+    errors = np.array([[0.0, 149.0, 150.0, 151.0]])
+    assert metrics.pck(errors) == [50.0]
+    errors = metrics.joint_errors(*poses)
+    errors[0] = 5.0  # exactly a threshold
+    curve = [100 * (errors < threshold).mean(axis=1) for threshold in range(0, 151, 5)]
+    assert metrics.auc(errors) == pytest.approx(np.mean(curve, axis=0))
+    assert metrics.auc(np.zeros((1, 17))) == pytest.approx([100 * 30 / 31])
 
 
-def test_pck_counts_joints_nearer_than_the_threshold():
-    predicted = np.zeros((1, 4, 3))
-    predicted[0, :, 2] = 0, 149, 150, 151
-    assert metrics.pck(predicted, np.zeros((1, 4, 3))) == [0.5]
-    assert metrics.pck(predicted, np.zeros((1, 4, 3)), threshold=150.5) == [0.75]
-
-
-def test_auc_is_the_mean_pck_of_its_thresholds(poses):
-    predicted, target = poses
-    predicted[0] = target[0] + [0, 0, 5]  # just on a threshold
-    curve = [metrics.pck(predicted, target, threshold) for threshold in range(0, 151, 5)]
-    found = metrics.auc(predicted, target)
-    assert found == pytest.approx(np.mean(curve, axis=0))
-    assert (found <= metrics.pck(predicted, target)).all() and (found > 0).all()
-    assert metrics.auc(predicted, target, (150.0,)) == pytest.approx(metrics.pck(predicted, target))
-
-
-def direction(poses, start, end):
-    bone = poses[:, end] - poses[:, start]
-    return bone / np.linalg.norm(bone, axis=1, keepdims=True)
-
-
-def test_bone_lengths(poses):
+def test_bone_lengths_and_symmetry(poses):
     target = poses[1]
     longer = target.copy()
-    longer[:, 3] += 25 * direction(target, 2, 3)
-    assert metrics.bone_length_errors(longer, target) == pytest.approx(np.full(40, 25 / 16))
-    mirrored = target[:, MIRROR] * [-1, 1, 1]
-    even = np.where(np.isin(np.arange(17), (1, 2, 3, 14, 15, 16))[:, None], mirrored, target)
-    even[:, [0, 7, 8, 9, 10], 0] = 0  # the trunk in the plane of symmetry: left and right are alike
-    assert metrics.symmetry_errors(even) == pytest.approx(np.zeros(40), abs=1e-9)
-    even[:, 3] += 25 * direction(even, 2, 3)
-    assert metrics.symmetry_errors(even) == pytest.approx(np.full(40, 25 / 6))
+    bone = target[:, 3] - target[:, 2]
+    longer[:, 3] += 25 * bone / np.linalg.norm(bone, axis=1, keepdims=True)
+    assert metrics.bone_length_errors(longer, target) == pytest.approx(np.full(N, 25 / 16))
+    lengths = np.linalg.norm(
+        target[:, 1:] - target[:, list(PARENTS[1:])], axis=2
+    )  # (N, 16), of joints 1 to 16
+    pairs = [(4, 1), (5, 2), (6, 3), (11, 14), (12, 15), (13, 16)]
+    expected = np.mean(
+        [np.abs(lengths[:, left - 1] - lengths[:, right - 1]) for left, right in pairs], axis=0
+    )
+    assert metrics.symmetry_errors(target) == pytest.approx(expected)
+    assert metrics.symmetry_errors(target[:, MIRROR] * [-1, 1, 1]) == pytest.approx(expected)
 
 
-def test_units_in_are_units_out(poses):
-    predicted, target = poses
-    for metric in (metrics.mpjpe, metrics.p_mpjpe, metrics.n_mpjpe, metrics.bone_length_errors):
-        assert metric(predicted / 1000, target / 1000) == pytest.approx(metric(predicted, target) / 1000)
-
-
-DEGENERATE = {
-    "zero": np.zeros((17, 3)),
-    "one point": np.full((17, 3), 0.1),
-    "a line": np.linspace(-1, 1, 17)[:, None] * [100, 200, 50],
-    "depth only": np.linspace(-1, 1, 17)[:, None] * [0, 0, 100],
-    "tiny": np.eye(17, 3) * 1e-160,
-    "huge": np.eye(17, 3) * 1e8,
-}
-
-
-@pytest.mark.parametrize("name", DEGENERATE)
-def test_degenerate_poses_have_finite_errors(name, poses):
-    pose, true = DEGENERATE[name], poses[1][0]
+@pytest.mark.parametrize(
+    "pose",
+    [
+        np.zeros((17, 3)),
+        np.full((17, 3), 0.1),
+        np.linspace(-1, 1, 17)[:, None] * [100, 200, 50],
+        np.eye(17, 3) * 1e-160,
+        np.eye(17, 3) * 1e8,
+    ],
+    ids=["zero", "point", "line", "tiny", "huge"],
+)
+def test_degenerate_poses_have_finite_errors(pose, poses):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for predicted, target in ((pose, true), (true, pose), (pose, pose)):
-            found = metrics.score(predicted[None], target[None], [run(0, 1)])
-            assert all(np.isfinite(found[key]).all() for key in found if key != "MPJVE")
+        for predicted, target in ((pose, poses[1][0]), (poses[1][0], pose), (pose, pose)):
+            found = metrics.score(predicted[None], target[None], [sequence(0, 1)])
+            assert all(np.isfinite(values).all() for name, values in found.items() if name != "MPJVE")
 
 
-def test_a_point_aligns_to_the_centre(poses, rng):
-    target = poses[1]
-    points = np.repeat(rng.normal(size=(40, 1, 3)), 17, axis=1)  # whose mean may differ in the last digit
-    aligned = metrics.align_similarity(points, target)
-    assert np.allclose(aligned, target.mean(axis=1, keepdims=True))
+def test_score_is_over_the_chosen_joints(poses):
+    joints, sequences = (1, 2, 3, 16), [sequence(0, 15), sequence(15, N)]
+    found = metrics.score(*poses, sequences, joints=joints, fps=50)
+    part = [pose[:, list(joints)] for pose in poses]
+    assert found["P1"] == pytest.approx(metrics.mpjpe(*part))
+    assert found["P2"] == pytest.approx(metrics.p_mpjpe(*part))
+    assert found["P3"] == pytest.approx(metrics.n_mpjpe(*part))
+    assert found["PCK"] == pytest.approx(metrics.pck(metrics.joint_errors(*part)))
+    assert found["MPJVE_s"] == pytest.approx(50 * found["MPJVE"], nan_ok=True)
+    assert found["joint_errors"] == pytest.approx(metrics.joint_errors(*poses))
+    assert found["bone_length"] == pytest.approx(metrics.bone_length_errors(*poses))
+    assert found.keys() - {"joint_errors"} == metrics.UNITS.keys()
 
 
-@pytest.mark.parametrize("metric", PAIRED)
-def test_misshapen_poses_are_refused(metric, poses):
-    predicted, target = poses
-    with pytest.raises(ValueError, match=r"\(N, J, 3\), found \(17, 3\) and \(17, 3\)"):
-        metric(predicted[0], target[0])
-    with pytest.raises(ValueError, match=r"found \(39, 17, 3\) and \(40, 17, 3\)"):
-        metric(predicted[1:], target)
-    target[5, 2, 1] = np.nan
-    with pytest.raises(ValueError, match="in 1 of 40 true poses, first in row 5"):
-        metric(predicted, target)
+# Means and intervals
+
+SMALL = consecutive(("S9", "Walking", 0, 2), ("S9", "Walking 1", 1, 1), ("S11", "Eating", 0, 1))
 
 
-def test_bone_metrics_need_the_whole_skeleton(poses):
-    with pytest.raises(ValueError, match="all 17 joints for bone lengths, found 16"):
-        metrics.symmetry_errors(poses[0][:, :16])
+@pytest.fixture
+def scores():
+    """P1 of 10, 20, 60 (Walking) and 70 (Eating); MPJVE known for the second pose only."""
+    p1 = np.array([10.0, 20.0, 60.0, 70.0])
+    return {"P1": p1, "MPJVE": np.array([np.nan, 4, np.nan, np.nan]), "joint_errors": np.outer(p1, range(17))}
 
 
-@pytest.mark.parametrize("joints", [None, tuple(j for j in range(17) if j != 9)])
-def test_score_agrees_with_the_single_metrics(poses, joints):
-    predicted, target = (pose.astype(np.float32) for pose in poses)
-    sequences = [run(0, 15), run(15, 40)]
-    chosen = slice(None) if joints is None else list(joints)
-    pair = predicted[:, chosen], target[:, chosen]
-    found = metrics.score(predicted, target, sequences, joints)
-    expected = {
-        "P1": metrics.mpjpe(*pair),
-        "P2": metrics.p_mpjpe(*pair),
-        "P3": metrics.n_mpjpe(*pair),
-        "MPJVE": metrics.velocity_errors(*pair, sequences),
-        "PCK": metrics.pck(*pair),
-        "AUC": metrics.auc(*pair),
-        "bone_length": metrics.bone_length_errors(predicted, target),
-        "symmetry": metrics.symmetry_errors(predicted),
-        "joint_errors": metrics.joint_errors(predicted, target),
+def test_summary_by_hand(scores):
+    found = metrics.summarize(scores, SMALL)
+    assert found["average"] == {
+        "action_wise": {"P1": pytest.approx((30 + 70) / 2), "MPJVE": 4},
+        "frame_wise": {"P1": pytest.approx(40), "MPJVE": 4},
     }
-    assert found.keys() == expected.keys()
-    for name, values in expected.items():
-        assert found[name].dtype == np.float64
-        assert np.allclose(found[name], values, equal_nan=True), name
+    walking = {"poses": 3, "sequences": 2, "P1": pytest.approx(30), "MPJVE": 4}
+    assert found["per_action"] == {
+        "Eating": {"poses": 1, "sequences": 1, "P1": pytest.approx(70), "MPJVE": None},
+        "Walking": walking,
+    }
+    assert found["per_subject"]["S9"]["P1"] == pytest.approx(30)
+    assert found["per_camera"]["0"]["P1"] == pytest.approx(100 / 3)
+    assert tuple(found["per_joint"]) == JOINT_NAMES
+    assert found["per_pdof"]["PDoF 3 (end joints)"] == pytest.approx(40 * np.mean([3, 6, 13, 16]))
+    assert found["per_pdof"]["torso"] == pytest.approx(40 * np.mean([0, 7, 8, 9, 10]))
 
 
-def test_no_poses_have_no_errors():
-    empty = np.zeros((0, 17, 3))
-    assert all(len(values) == 0 for values in metrics.score(empty, empty, []).values())
+def test_actions_are_in_the_order_of_papers(scores):
+    names = ["Zebra", "WalkTogether", "Sitting", "Aerobics"]
+    sequences = consecutive(*(("S9", name, 0, 1) for name in names))
+    found = metrics.summarize(scores, sequences)["per_action"]
+    assert list(found) == ["Sitting", "WalkTogether", "Aerobics", "Zebra"]
+
+
+def test_one_take_has_no_interval(scores):
+    sequences = consecutive(*(("S9", "Walking", camera, 1) for camera in range(4)))
+    found = metrics.summarize(scores, sequences)["interval_95"]
+    assert found == {kind: {"P1": None, "MPJVE": None} for kind in ("action_wise", "frame_wise")}
+
+
+def four_cameras(rng, subjects=("S9", "S11")):
+    """Values of 2 takes of 4 actions; the cameras of a take vary together, with a deviation of 5."""
+    levels = {"Eating": 30, "Photo": 45, "Sitting": 60, "Walking": 110}
+    takes = [(subject, f"{name} {n}") for subject in subjects for name in levels for n in range(2)]
+    sequences = consecutive(*((*take, camera, 3) for take in takes for camera in range(4)))
+    level = np.array([levels[action.split()[0]] for _, action in takes]) + rng.normal(0, 5, len(takes))
+    return np.repeat(level, 12) + rng.normal(size=12 * len(takes)), sequences
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    rng, hits, widths = np.random.default_rng(1), {"action_wise": 0, "frame_wise": 0}, []
+    for _ in range(100):
+        values, sequences = four_cameras(rng)
+        intervals = metrics.averages({"P1": values}, sequences)["interval_95"]
+        for kind, found in intervals.items():
+            low, high = found["P1"]
+            hits[kind] += low < 61.25 < high
+            widths.append(high - low)
+    # Over sequences instead of takes they would be half as wide, and cover it two times in three.
+    assert all(85 <= count <= 99 for count in hits.values()), hits
+    assert np.mean(widths) == pytest.approx(2 * 1.96 * 5 / np.sqrt(16), rel=0.12)
+
+
+def test_paired_difference_is_narrower_than_the_averages(rng):
+    values, sequences = four_cameras(rng)
+    better = values - 0.2 + rng.normal(scale=0.1, size=values.shape)
+    found = metrics.paired_difference({"P1": better}, {"P1": values}, sequences)
+    assert list(found) == ["Eating", "Photo", "Sitting", "Walking", "average"]
+    low, high = found["average"]["interval_95"]["frame_wise"]["P1"]
+    assert -0.25 < low < found["average"]["average"]["frame_wise"]["P1"] < high < -0.15
+    action = np.concatenate([[each.action_name] * len(each) for each in sequences])
+    expected = (better - values)[action == "Photo"].mean()
+    assert found["Photo"]["average"]["action_wise"]["P1"] == pytest.approx(expected)

@@ -1,349 +1,352 @@
-"""The report: its figures are the summary's, it needs nothing from outside, and it shows the right poses."""
+"""Tables, files and the page of an evaluation, comparisons, and hostile names in all of them."""
 
+from __future__ import annotations
+
+import csv
+import json
 import re
-from html.parser import HTMLParser
 
-import matplotlib.image
 import numpy as np
 import pytest
-from evaluations import TAKES, evaluation_of, make_evaluation, make_poses
+from matplotlib.figure import Figure
+from PIL import Image
 
-from common import plots, report
-from common.errors import UserError
-from common.evaluate import root_relative
-from common.metrics import auc, pck
-from common.records import REFINED
-from common.skeleton import JOINT_NAMES, NECK
+from common import compare, plots, report
+from common.console import UserError
+from common.evaluate import evaluation, root_relative
+from common.metrics import ACTIONS
+from common.poses import PoseSet, Sequence
+from common.skeleton import BONES, JOINT_NAMES, LEFT, RIGHT
 
-HOSTILE = "<script>alert('1')</script> & \"quoted\" </title> $x_$"
-FACTS = {"weights": "ckpt/model.pth, SHA-256 " + 64 * "a", f"note {HOSTILE}": HOSTILE}
+TAKES = (
+    ("S9", "Walking", 0, 5, 0, 1),
+    ("S9", "Walking 1", 1, 4, 10, 5),
+    ("S11", "Eating", 0, 3, 0, 1),
+    ("S11", "Walking", 1, 4, 7, 2),
+)
+"""Subject, action, camera, poses, first frame and step of the sequences."""
+HOSTILE = "<script>alert(1)</script>\x1b[2J\ud800$x_$|&"
+METADATA = {"command": "python main.py --reload", "weights": "ckpt/model.pth"}
 HISTORY = [
-    {"epoch": n, "learning_rate": 5e-4 * 0.9**n, "loss": 0.1 / n, "P1": 50 + (n - 3) ** 2, "P2": 40.0}
+    {"epoch": n, "learning_rate": 5e-4 * 0.9**n, "loss": 0.1 / n, "P1": 50.0 + (n - 3) ** 2, "P2": 40.0}
     for n in range(1, 6)
 ]
 
 
-class Page(HTMLParser):
-    """Tags with attributes, all visible text, and the rows of the tables by caption."""
+def synthetic(takes=TAKES, noise=50.0, seed=0, group=""):
+    """An evaluation of random poses with normal errors of ``noise`` mm per coordinate."""
+    stops = np.cumsum([take[3] for take in takes]).tolist()
+    sequences = [
+        Sequence(
+            *take[:3], stop - take[3], stop, (2.3, 2.3, 0, 0), (1000, 1000), take[4], take[5], group=group
+        )
+        for take, stop in zip(takes, stops, strict=True)
+    ]
+    rng = np.random.default_rng(seed)
+    positions = rng.normal((0, 0, 4), 0.3, size=(stops[-1], 17, 3)).astype(np.float32)
+    poses = PoseSet(positions[..., :2] / positions[..., 2:] * 2.3, positions, tuple(sequences))
+    errors = np.random.default_rng(1).normal(scale=noise, size=positions.shape)
+    errors[:, 0] = 0
+    return evaluation(poses, root_relative(poses) * 1000 + errors)
 
-    def __init__(self, path):
-        super().__init__()
-        self.tags, self.texts, self.tables = [], [], {}
-        self.feed(path.read_text(encoding="utf-8"))
 
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag == "table":
-            self.rows = []
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
+def scaled(base, factor):
+    """The same poses with all errors multiplied."""
+    truth = root_relative(base.poses) * 1000
+    return evaluation(base.poses, truth + factor * (base.predicted - truth))
 
-    def handle_data(self, data):
-        tag = self.tags[-1][0] if self.tags else ""
-        self.texts.append(data)
-        if tag == "caption" and data.strip():
-            self.tables.setdefault(data, self.rows)
-        if tag in ("td", "th") and data.strip():
-            self.rows[-1][-1] += data
 
-    def handle_endtag(self, tag):
-        self.tags.append((f"/{tag}", {}))
+@pytest.fixture(scope="module")
+def base():
+    return synthetic()
 
-    def rows_of(self, caption):
-        """The rows of a table by their first cell, without the two rows of its head."""
-        return {name: cells for name, *cells in self.tables[caption][2:]}
+
+@pytest.fixture(scope="module")
+def refined(base):
+    return scaled(base, 0.5)
+
+
+# Tables
+
+
+def test_action_table_has_actions_averages_and_metrics(base, refined):
+    text = report.action_table(base, refined)
+    rows = {line.split("  ")[0]: re.split(r"\s{2,}", line)[1:] for line in text.splitlines()}
+    for name, row in base.summary["per_action"].items():
+        own = refined.summary["per_action"][name]
+        assert rows[name] == [f"{each[metric]:.2f}" for each in (row, own) for metric in ("P1", "P2")]
+    assert rows["average (action-wise)"][0] == f"{base.summary['average']['action_wise']['P1']:.2f}"
+    assert rows["PCK"][-1] == "%" and 90 < float(rows["PCK"][0]) <= 100
+    assert rows["MPJVE"][-1] == "mm/frame"
+    assert report.NOTE in text and "refined" not in report.action_table(base)
+
+
+def test_unknown_values_are_dashes():
+    text = report.action_table(synthetic((("S9", "Walking", 0, 1, 0, 1),)))
+    assert re.search(r"^MPJVE +- +- +- +- +mm/frame$", text, re.MULTILINE)
+
+
+def test_paper_rows_have_the_order_names_and_decimals_of_papers():
+    base = synthetic(tuple(("S9", action, 0, 2, 0, 1) for action in sorted(ACTIONS)))
+    head, p1, p2 = report.action_table(base, None, "latex").splitlines()
+    names = "Dir. Disc. Eat Greet Phone Photo Pose Purch. Sit SitD. Smoke Wait WalkD. Walk WalkT. Avg."
+    assert head == " & ".join(["mm", *names.split()]) + r" \\"
+    values = [base.summary["per_action"][name]["P1"] for name in ACTIONS]
+    assert p1 == " & ".join(["P1", *(f"{v:.1f}" for v in [*values, np.mean(values)])]) + r" \\"
+    markdown = report.action_table(base, scaled(base, 0.5), "markdown").splitlines()
+    assert len(markdown) == 6 and markdown[4].startswith("| refined P1 | ")
+    assert p2.startswith("P2 & ") and len({line.count("|") for line in markdown}) == 1
+
+
+def test_groups_of_subjects_are_reported_by_pck():
+    base = synthetic(group="outdoor")
+    pck = f"{base.summary['average']['frame_wise']['PCK']:.1f}"
+    assert report.action_table(base, None, "latex").splitlines()[1].startswith(f"PCK & {pck} & {pck} & ")
+    assert re.search(r"^outdoor +16 ", report.action_table(base), re.MULTILINE)
+
+
+# Files
+
+
+def test_csv_has_every_mean(tmp_path, base, refined):
+    report.write_csv(tmp_path / "a.csv", base, refined)
+    with open(tmp_path / "a.csv", newline="") as file:
+        rows = {(row["stage"], row["group"], row["name"]): row for row in csv.DictReader(file)}
+    for stage, source in (("lifted", base), ("refined", refined)):
+        summary = source.summary
+        row = rows[stage, "average", "action_wise"]
+        found = {name: float(row[name]) for name in summary["metric units"]}
+        assert found == summary["average"]["action_wise"] and row["poses"] == "16"
+        high = rows[stage, "interval_95 high", "frame_wise"]["P2"]
+        assert float(high) == summary["interval_95"]["frame_wise"]["P2"][1]
+        assert float(rows[stage, "per_camera", "1"]["P1"]) == summary["per_camera"]["1"]["P1"]
+        assert float(rows[stage, "per_joint", "head"]["P1"]) == summary["per_joint"]["head"]
+        assert rows[stage, "per_pdof", "torso"]["P2"] == ""
+
+
+def test_predictions_round_trip(tmp_path, base, refined):
+    report.save_predictions(tmp_path / "new" / "a.npz", base, refined)
+    with np.load(tmp_path / "new" / "a.npz", allow_pickle=False) as file:
+        found = dict(file)
+    np.testing.assert_array_equal(found["predicted"], base.predicted.astype(np.float32))
+    np.testing.assert_array_equal(found["refined"], refined.predicted.astype(np.float32))
+    errors = np.linalg.norm(found["predicted"] - found["truth"], axis=2).mean(axis=1)
+    np.testing.assert_allclose(errors, base.scores["P1"], rtol=1e-5)
+    names = ("subject", "action", "camera", "frame")
+    places = list(zip(*(found[name].tolist() for name in names), strict=True))
+    assert places[4:7] == [("S9", "Walking", 0, 4), ("S9", "Walking 1", 1, 10), ("S9", "Walking 1", 1, 15)]
+    assert found["units"] == "mm" and tuple(found["joint_names"]) == JOINT_NAMES
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '[{"epoch": 1}]', '[{"epoch": "x"}]', '{"epoch": 1}'])
+def test_history_of_another_kind_is_a_user_error(tmp_path, content):
+    assert report.read_history(tmp_path / "history.json") == []
+    (tmp_path / "history.json").write_text(content)
+    with pytest.raises(UserError, match=r"history\.json"):
+        report.read_history(tmp_path / "history.json")
+
+
+# The page
+
+
+def tables(page):
+    """Cells of the page's rows by caption and first cell."""
+    found = {}
+    for part in page.split("<caption>")[1:]:
+        caption, _, rest = part.partition("</caption>")
+        rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', rest.split("</table>")[0])
+        found[caption] = {name: re.findall("<td>(.*?)</td>", cells) for name, cells in rows}
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, base, refined):
+    folder = tmp_path_factory.mktemp("page") / "new"
+    report.write_page(folder, base, METADATA, refined=refined, history=HISTORY)
+    return folder
+
+
+def test_page_has_the_values_of_the_summary(folder, base, refined):
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    found = tables(page)
+    for label, source in (("", base), (", refined", refined)):
+        rows = found[f"All metrics{label}"]
+        mean = source.summary["average"]["action_wise"]["P1"]
+        low, high = source.summary["interval_95"]["action_wise"]["P1"]
+        assert rows["P1"][:2] == [f"{mean:.2f}", f"{low:.2f} to {high:.2f}"] and rows["PCK"][-1] == "%"
+        eating = source.summary["per_action"]["Eating"]
+        expected = ["3", "1", f"{eating['P1']:.2f}", f"{eating['P2']:.2f}"]
+        assert found[f"Means per action{label}"]["Eating"][:4] == expected
+    wrist = found["Mean error per joint, all 17 joints"]["left wrist"]
+    assert wrist == [f"{each.summary['per_joint']['left_wrist']:.2f}" for each in (base, refined)]
+    assert METADATA["command"] in page and report.NOTE in page and "S9, S11 (16 poses in 4 sequences)" in page
+
+
+def test_page_is_self_contained(folder):
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"<(script|link|iframe|object|a|form)\b|https?:", page)
+    sources = re.findall(r'src="([^"]{0,22})', page)
+    assert len(sources) == len(list(folder.glob("*.png"))) == 7
+    assert set(sources) == {"data:image/png;base64,"}
+    for path in folder.glob("*.png"):
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("L"))
+        assert pixels.shape[1] >= 1000 and pixels.std() > 8, path
+        assert (pixels[:, :2] > 250).all() and (pixels[:, -2:] > 250).all(), f"{path} is cut off"
+
+
+def test_worst_poses_are_of_different_takes():
+    takes = tuple(("S9", f"Walking {n}", camera, 6, 0, 1) for n in range(12) for camera in range(2))
+    base = synthetic(takes)
+    p1 = base.scores["P1"]
+    p1[:12] += 1000  # one take has the 12 worst poses
+    rows = report.one_per_take(base, np.argsort(-p1))
+    assert p1[rows].tolist() == sorted(p1.reshape(12, 12).max(axis=1), reverse=True)[:10]
+
+
+def test_picture_shows_pixels_metres_and_captions(base, tmp_path):
+    ((keypoints, predicted, truth, caption),) = report.pose_rows(base, [6])
+    np.testing.assert_allclose(keypoints, (base.poses.keypoints[6] + 1) * 500, rtol=1e-5)
+    error = np.linalg.norm(predicted - truth, axis=1).mean() * 1000
+    assert error == pytest.approx(base.scores["P1"][6])
+    assert caption.startswith(f"S9, Walking 1, camera 1, frame 15: P1 {error:.1f} mm")
+    report.write_picture(tmp_path / "a.png", base, "title")
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size[0] == 1296
+
+
+def test_sides_have_their_colours_and_large_poses_no_floor():
+    pose = np.random.default_rng(0).normal(scale=0.3, size=(17, 3))
+    for projection, draw, points in (
+        (None, plots.draw_pose_2d, pose[:, :2]),
+        ("3d", plots.draw_pose_3d, pose),
+        ("3d", plots.draw_pose_3d, pose * 1000),
+    ):
+        axes = Figure().add_subplot(projection=projection)
+        draw(axes, points)
+        colours = {line.get_gid(): line.get_color() for line in axes.lines}
+        for joint, _ in BONES:
+            side = plots.LEFT_COLOUR if joint in LEFT else plots.RIGHT_COLOUR if joint in RIGHT else None
+            assert colours[JOINT_NAMES[joint]] == side or side is None
+        assert len(axes.lines) < 100 and ("floor" in colours) == (points is pose)
+
+
+# Comparison
 
 
 @pytest.fixture
-def quick(monkeypatch):
-    """Leaves the painting out, which is slow; gives the captions of the poses that would have been drawn."""
-    rows = {}
+def write(tmp_path):
+    def write_record(name, base, metadata=METADATA, refined=None):
+        report.write_record(tmp_path / f"{name}.json", base, metadata, refined)
+        return tmp_path / f"{name}.json"
 
-    def draw(path, drawn, title):
-        rows[path.name] = [title, *(caption for *_, caption in drawn)]
-        path.write_bytes(b"\x89PNG")
-
-    monkeypatch.setattr(report, "prediction_picture", draw)
-    monkeypatch.setattr(plots, "write_png", lambda figure, path, dpi: path.write_bytes(b"\x89PNG"))
-    return rows
+    return write_record
 
 
-@pytest.fixture
-def figures(monkeypatch):
-    """The figures that would have been painted."""
-    drawn = []
-
-    def keep(figure, path, dpi):
-        drawn.append(figure)
-        path.write_bytes(b"\x89PNG")
-
-    monkeypatch.setattr(plots, "write_png", keep)
-    return drawn
+def cells(text, *starts):
+    """The cells of the one line that starts with some."""
+    lines = [re.split(r"\s{2,}", line.strip()) for line in text.splitlines()]
+    (found,) = [line for line in lines if line[: len(starts)] == [*starts]]
+    return found[len(starts) :]
 
 
-@pytest.fixture(scope="module")
-def evaluation():
-    takes = ((HOSTILE.replace(" ", ""), HOSTILE.replace(" ", ""), 0, 3, 0, 1), *TAKES)
-    return make_evaluation(takes)
+def test_compare_has_averages_and_paired_differences(write, base, tmp_path):
+    worse = scaled(base, 1.25)
+    paths = [write("a", base), write("b", worse, {"weights": "other"})]
+    text = compare.compare(paths, tmp_path / "plot.png")
+    for name, path, source in zip("AB", paths, (base, worse), strict=True):
+        mean = source.summary["average"]["action_wise"]["P2"]
+        low, high = source.summary["interval_95"]["action_wise"]["P2"]
+        found = cells(text, name, str(path), "P2")
+        assert found[:2] == [f"{mean:.2f}", f"{low:.2f} to {high:.2f}"] and found[-1] == "16"
+    difference, interval, *_ = cells(text, "B minus A", "P1")
+    expected = 0.25 * base.summary["average"]["action_wise"]["P1"]
+    assert float(difference) == pytest.approx(expected, abs=0.011)
+    assert float(interval.split(" to ")[0]) > 0
+    assert "weights" in text and "ckpt/model.pth" in text
+    with Image.open(tmp_path / "plot.png") as image:
+        assert image.size[0] == 1400
 
 
-@pytest.fixture(scope="module")
-def refined(evaluation):
-    truth = root_relative(evaluation.poses) * 1000
-    return evaluation_of(evaluation.poses, (truth + evaluation.predicted) / 2)
+def test_compare_pairs_the_poses_that_both_have(write):
+    first = synthetic((("S9", "Walking", 0, 10, 0, 1), ("S9", "Eating", 0, 3, 0, 1)))
+    takes = (("S9", "Walking", 0, 8, 1, 2), ("S9", "Eating", 1, 3, 0, 1), ("S11", "Photo", 0, 2, 0, 1))
+    second = synthetic(takes, seed=4)
+    text = compare.compare([write("a", first), write("b", second)])
+    found = cells(text, "B minus A", "P1")
+    expected = (second.scores["P1"][:5] - first.scores["P1"][1:10:2]).mean()  # frames 1, 3, 5, 7, 9
+    assert float(found[0]) == pytest.approx(expected, abs=0.006)
+    assert found[1] == "-" and found[-1] == "5"  # a single take has no interval
+    other = write("c", synthetic((("S11", "Photo", 0, 4, 0, 1),)))
+    assert cells(compare.compare([write("a", first), other]), "B minus A")[-1] == "0"
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, evaluation, refined):
-    """A report with all that it can have."""
-    folder = tmp_path_factory.mktemp("report") / "new" / "folder"
-    return report.write_report(folder, evaluation, facts=FACTS, refined=refined, history=HISTORY)
+def test_compare_sets_refined_runs_beside_refined_ones(write, base, refined):
+    text = compare.compare(
+        [write("a", base, refined=refined), write("b", scaled(base, 2), refined=scaled(base, 0.75))]
+    )
+    p1 = base.summary["average"]["action_wise"]["P1"]
+    shares = {"B minus A": 1.0, "B refined minus A refined": 0.25, "A refined minus A": -0.5}
+    for pair, share in shares.items():
+        assert float(cells(text, pair, "P1")[0]) == pytest.approx(share * p1, abs=0.011)
+    assert report.NOTE in text and "B refined minus A  " not in text
 
 
-@pytest.fixture(scope="module")
-def page(whole):
-    return Page(whole)
+def test_compare_reads_records_of_earlier_versions_and_refuses_other_joints(write, base):
+    path = write("a", base)
+    record = json.loads(path.read_text())
+    record["facts"] = record.pop("metadata") | {"joints": "16: all but the neck"}
+    del record["metrics"]["joints"]
+    path.write_text(json.dumps(record))
+    assert cells(compare.compare([path, path]), "B minus A", "P1")[0] == "+0.00"
+    with pytest.raises(UserError, match=r"\[16, 17\]"):
+        compare.compare([path, write("b", base)])
 
 
-def test_the_page_needs_nothing_from_outside(whole, page):
-    names = {tag for tag, _ in page.tags}
-    assert not names & {"script", "link", "iframe", "object", "embed", "base", "form", "a"}
-    sources = [
-        value for _, attributes in page.tags for key, value in attributes.items() if key in ("src", "href")
-    ]
-    assert len(sources) == len(list(whole.parent.glob("*.png"))) >= 7
-    assert all(source.startswith("data:image/png;base64,") for source in sources)
-    assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)
-    text = whole.read_text(encoding="utf-8")
-    assert not re.search(r"https?://|@import|url\(", re.sub(r"base64,[^\"]*", "", text))
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("format",), 2),
+        (("metadata",), 7),
+        (("poses", "P1"), [1.0]),
+        (("poses", "P1", 3), float("nan")),
+        (("poses", "P1", 3), "x"),
+        (("poses", "sequences"), {}),
+        (("poses", "sequences", 1), ["S9", "Walking", 0, 0, 1]),
+        (("poses", "sequences", 1), ["S9", "Walking", 0, 10**30, 1, 4]),
+        (("poses", "sequences", 1), ["S9", 5, 0, 0, 0, -4]),
+        (("metrics", "per_pdof"), None),
+        (("refined",), 3),
+    ],
+)
+def test_damaged_records_are_user_errors(write, base, place, value):
+    path = write("a", base)
+    record = json.loads(path.read_text())
+    inner = record
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    path.write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"a\.json"):
+        compare.compare([path, path])
 
 
-def test_the_pictures_lie_beside_the_page(whole):
-    found = sorted(path.name for path in whole.parent.iterdir())
-    plain = ["error_curve", "error_per_action", "error_per_joint", "error_per_pdof", "training"]
-    poses = ["median_poses_1", "worst_poses_1"]
-    assert found == sorted([*(f"{name}.png" for name in plain + poses), "index.html"])
-    for name in plain + poses:
-        image = matplotlib.image.imread(whole.parent / f"{name}.png")[..., :3]
-        assert image.shape[1] >= 1000 and image.std() > 0.03, name
-        edge = np.concatenate([image[:, :4].reshape(-1, 3), image[:, -4:].reshape(-1, 3)])
-        assert (edge > 0.99).all(), f"{name}: something is cut off at its edge"
+# Hostile names
 
 
-def test_hostile_text_is_shown_as_text(whole, page):
-    text = "".join(page.texts)
-    assert text.count("alert('1')") >= 4 and f"note {HOSTILE}" in text
-    assert "<script" not in whole.read_text(encoding="utf-8")
-
-
-def test_facts_come_first_and_in_order(page):
-    texts = [text for text in page.texts if text.strip()]
-    places = [texts.index(text) for pair in FACTS.items() for text in pair]
-    assert places == sorted(places) and places[-1] < texts.index("Averages")
-    assert texts[texts.index("scored") + 1] == "19 poses in 5 sequences"
-
-
-def test_averages_are_those_of_the_summary(page, evaluation, refined):
-    assert page.tables["All metrics"][0] == ["", "base", REFINED]
-    assert page.tables["All metrics"][1][1:5] == [
-        "action-wise",
-        "95 % interval",
-        "frame-wise",
-        "95 % interval",
-    ]
-    rows = {name.removesuffix(" (mm)"): cells for name, cells in page.rows_of("All metrics").items()}
-    units = evaluation.summary["metric units"]
-    assert list(rows) == [name.replace("_", " ") for name in units]
-    for metric, unit in units.items():
-        expected, decimals = [], 2 if unit.startswith("mm") else 4
-        for summary in (evaluation.summary, refined.summary):
-            for kind in ("action_wise", "frame_wise"):
-                low, high = summary["interval_95"][kind][metric]
-                expected.append(f"{summary['average'][kind][metric]:.{decimals}f}")
-                expected.append(f"{low:.{decimals}f} to {high:.{decimals}f}")
-        assert rows[metric.replace("_", " ")] == expected
-    text = "".join(page.texts)
-    means = evaluation.summary["average"]["action_wise"]
-    assert f"P1 {means['P1']:.2f} mm, P2 {means['P2']:.2f} mm (action-wise)" in text
-    assert "bootstrap over whole takes" in text
-
-
-@pytest.mark.parametrize("grouping", ["per_action", "per_subject", "per_camera"])
-def test_groups_are_those_of_the_summary(page, evaluation, refined, grouping):
-    caption = f"Means {grouping.replace('_', ' ')}"
-    rows = page.rows_of(caption)
-    assert page.tables[caption][0] == ["", "base", REFINED]
-    assert list(rows) == list(evaluation.summary[grouping])
-    for name, row in evaluation.summary[grouping].items():
-        cells = dict(zip(page.tables[caption][1][1:11], rows[name]))
-        assert (cells["poses"], cells["sequences"]) == (str(row["poses"]), str(row["sequences"]))
-        assert cells["P1"] == f"{row['P1']:.2f}" and cells["AUC"] == f"{row['AUC']:.4f}"
-        assert cells["bone length"] == f"{row['bone_length']:.2f}"
-        own = refined.summary[grouping][name]
-        assert rows[name][-2:] == [f"{own['P1']:.2f}", f"{own['P2']:.2f}"]
-
-
-@pytest.mark.parametrize(("grouping", "caption"), [("per_joint", "per joint"), ("per_pdof", "per PDoF")])
-def test_joints_are_those_of_the_summary(page, evaluation, refined, grouping, caption):
-    rows = page.rows_of(f"Mean error {caption}, all 17 joints")
-    for name, error in evaluation.summary[grouping].items():
-        own = refined.summary[grouping][name]
-        assert rows.pop(name.replace("_", " ")) == [f"{error:.2f}", f"{own:.2f}"]
-    assert not rows
-
-
-def test_without_refine_and_history_nothing_speaks_of_them(tmp_path, quick, evaluation):
-    for name in ("training", "worst_poses_2"):
-        (tmp_path / f"{name}.png").write_bytes(b"of an earlier report")
-    (tmp_path / "notes.txt").write_text("not of the report")
-    path = report.write_report(tmp_path, evaluation, facts={})
-    names = {path.name for path in tmp_path.iterdir()}
-    assert not names & {"training.png", "worst_poses_2.png"} and "notes.txt" in names
-    found = Page(path)
-    assert found.tables["All metrics"][0] == ["", "not refined"]
-    assert REFINED not in "".join(found.texts)
-    assert f"{evaluation.average['P1']:.2f}" == found.rows_of("All metrics")["P1 (mm)"][0]
-
-
-def test_unknown_figures_are_dashes(tmp_path, quick):
-    path = report.write_report(tmp_path, make_evaluation((("S9", "Walking", 0, 1, 0, 1),)), facts={})
-    rows = Page(path).rows_of("All metrics")
-    assert rows["MPJVE (mm)"] == ["-", "-", "-", "-"] and rows["P1 (mm)"][1] == "-"
-
-
-def test_the_worst_poses_are_the_worst_of_different_sequences():
-    takes = tuple(("S9", f"Walking {n}", camera, 6, 0, 1) for n in range(4) for camera in range(4))
-    evaluation = make_evaluation(takes)
-    evaluation.scores["P1"][:6] += 1000  # one sequence holds the six worst poses of all
-    rows = report.worst_rows(evaluation)
-    errors, sequences = evaluation.scores["P1"], evaluation.poses.sequences
-    highest = sorted((errors[s.start : s.stop].max() for s in sequences), reverse=True)
-    assert errors[rows].tolist() == highest[:10]
-    assert rows[0] == errors.argmax() and len({row // 6 for row in rows}) == 10
-
-
-def test_median_poses_are_near_the_median():
-    takes = tuple(("S9", f"Walking {n}", 0, 50, 0, 1) for n in range(12))
-    evaluation = make_evaluation(takes)
-    errors = evaluation.scores["P1"]
-    rows = report.median_rows(evaluation)
-    distances = np.abs(errors - np.median(errors))
-    nearest = sorted(part.min() for part in np.split(distances, 12))
-    assert distances[rows].tolist() == nearest[:10]
-    assert len({row // 50 for row in rows}) == 10
-
-
-def test_ten_worst_and_ten_median_poses_are_drawn(tmp_path, quick):
-    takes = tuple(("S9", f"Walking {n}", 0, 3, 100, 5) for n in range(12))
-    evaluation = make_evaluation(takes)
-    path = report.write_report(tmp_path, evaluation, facts={})
-    assert set(quick) == {f"{kind}_poses_{n}.png" for kind in ("worst", "median") for n in (1, 2)}
-    assert quick["worst_poses_2.png"][0] == "Worst poses by P1: 6 to 10 of 10"
-    captions = quick["worst_poses_1.png"][1:] + quick["worst_poses_2.png"][1:]
-    assert len(captions) == len(set(captions)) == 10
-    worst = evaluation.scores["P1"].argmax()
-    frame = 100 + 5 * (worst % 3)
-    assert captions[0].startswith(f"S9, Walking {worst // 3}, camera 0, frame {frame}: P1 ")
-    assert f"P1 {evaluation.scores['P1'].max():.1f} mm" in captions[0]
-    assert "at most one of each sequence" in "".join(Page(path).texts)
-
-
-def test_spread_rows_are_spread(evaluation):
-    assert report.spread_rows(evaluation, 3).tolist() == [4, 9, 14]
-
-
-def test_rows_to_draw_are_in_pixels_and_metres(evaluation):
-    ((keypoints, predicted, truth, caption),) = report.pose_rows(evaluation, [9])
-    np.testing.assert_allclose(keypoints, (evaluation.poses.keypoints[9] + 1) * 500, rtol=1e-5)
-    errors = np.linalg.norm(predicted - truth, axis=1) * 1000
-    assert errors.mean() == pytest.approx(evaluation.scores["P1"][9])
-    assert caption.startswith("S9, Walking 1, camera 1, frame 15: P1 ")
-
-
-def test_the_cumulative_curve_agrees_with_the_metrics(evaluation):
-    truth = root_relative(evaluation.poses) * 1000
-    errors = evaluation.scores["joint_errors"]
-    curve = plots.share_below(errors, np.arange(0, 151, 5))
-    assert curve.mean() == pytest.approx(auc(evaluation.predicted, truth).mean())
-    for threshold, share in zip((0, 50, 150), plots.share_below(errors, (0, 50, 150))):
-        assert share == pytest.approx(pck(evaluation.predicted, truth, threshold).mean())
-
-
-def test_joints_left_out_are_left_out_of_the_curve(tmp_path, quick, evaluation, monkeypatch):
-    seen = []
-    monkeypatch.setattr(plots, "error_curve", lambda path, *errors: seen.extend(errors))
-    joints = tuple(range(1, 17))
-    report.write_report(tmp_path, evaluation, facts={}, joints=joints)
-    np.testing.assert_array_equal(seen[0], evaluation.scores["joint_errors"][:, 1:])
-
-
-def test_errors_of_joints_that_are_not_scored_are_labelled(tmp_path, quick, figures, evaluation):
-    joints = tuple(joint for joint in range(17) if joint != NECK)
-    page = Page(report.write_report(tmp_path, evaluation, facts={}, joints=joints))
-    for caption, rows in page.tables.items():
-        if "neck" in (row[0] for row in rows) or any(row[0].startswith("torso") for row in rows):
-            assert "all 17 joints" in caption
-    titled = {figure.legends[0].get_title().get_text() for figure in figures if figure.legends}
-    assert {
-        "Error per joint (all 17 joints)",
-        "Error by distance to the torso (PDoF, all 17 joints)",
-    } <= titled
-
-
-def training_axes(tmp_path, figures, history):
-    plots.training_plot(tmp_path / "training.png", history)
-    _, error, rate = figures[-1].axes
-    return error, rate
-
-
-def test_training_curves_of_refined_poses_say_so(tmp_path, figures):
-    plain, _ = training_axes(tmp_path, figures, HISTORY)
-    assert [line.get_label() for line in plain.lines][:2] == ["P1", "P2"]
-    assert not any("refined" in line.get_label() for line in plain.lines)
-    history = [record | {"base_P1": 70 + record["epoch"]} for record in HISTORY]
-    error, _ = training_axes(tmp_path, figures, history)
-    curves = {line.get_label(): line.get_ydata() for line in error.lines}
-    assert list(curves["base P1"]) == [71, 72, 73, 74, 75]
-    assert list(curves[f"P1, {REFINED}"]) == [record["P1"] for record in HISTORY]
-    assert f"P2, {REFINED}" in curves and not {"P1", "P2"} & curves.keys()
-
-
-@pytest.mark.parametrize("epochs", [1, 2, 5])
-def test_ticks_are_whole_epochs(tmp_path, figures, epochs):
-    _, rate = training_axes(tmp_path, figures, HISTORY[:epochs])
-    low, high = rate.get_xlim()
-    ticks = [tick for tick in rate.get_xticks() if low <= tick <= high]
-    assert ticks and all(tick == round(tick) for tick in ticks)
-
-
-def test_left_and_right_bars_have_the_colours_of_their_sides(tmp_path, evaluation, figures):
-    plots.joint_plot(tmp_path / "a.png", evaluation.summary)
-    (axes,) = figures[0].axes
-    names = [label.get_text() for label in axes.get_yticklabels()]
-    assert sorted(names) == sorted(name.replace("_", " ") for name in JOINT_NAMES)
-    for name, bar in zip(names, axes.patches, strict=True):
-        colours = {"left": plots.LEFT_COLOUR, "right": plots.RIGHT_COLOUR}
-        expected = colours.get(name.split()[0], plots.TRUNK_COLOUR)
-        assert matplotlib.colors.to_hex(bar.get_facecolor()).upper() == expected, name
-        assert bar.get_width() == evaluation.summary["per_joint"][name.replace(" ", "_")]
-
-
-def test_no_other_colour_could_be_taken_for_a_side():
-    others = {*plots.METRIC_COLOURS.values(), *plots.RUN_COLOURS}
-    assert not others & {plots.LEFT_COLOUR, plots.RIGHT_COLOUR}
-
-
-def test_a_folder_that_cannot_be_written_to(tmp_path, quick, evaluation):
-    (tmp_path / "file").write_text("kept")
-    for folder in ("file", "file/report"):
-        with pytest.raises(UserError, match=f"{folder}: the report cannot be written"):
-            report.write_report(tmp_path / folder, evaluation, facts={})
-    assert (tmp_path / "file").read_text() == "kept"
-
-
-def test_refined_poses_of_another_set_are_refused(tmp_path, evaluation):
-    with pytest.raises(ValueError, match="expected refined poses"):
-        report.write_report(tmp_path, evaluation, facts={}, refined=make_evaluation(TAKES))
-    assert len(make_poses(TAKES)) != len(evaluation.poses) and not list(tmp_path.iterdir())
+def test_hostile_names_are_harmless_everywhere(tmp_path):
+    base = synthetic(((HOSTILE, HOSTILE, 0, 3, 0, 1), ("S9", "Eating", 0, 3, 0, 1)))
+    metadata = {HOSTILE: HOSTILE}
+    report.write_record(tmp_path / "a.json", base, metadata)
+    report.write_record(tmp_path / "b.json", base, {})
+    text = "\n".join(report.action_table(base, None, kind) for kind in ("text", "latex", "markdown"))
+    text += compare.compare([tmp_path / "a.json", tmp_path / "b.json"], tmp_path / "plot.png")
+    assert text.isascii() and all(character.isprintable() or character == "\n" for character in text)
+    report.write_csv(tmp_path / "a.csv", base)
+    report.save_predictions(tmp_path / "a.npz", base)
+    report.write_picture(tmp_path / "a.png", base, HOSTILE)
+    (tmp_path / "training.png").write_text("of an earlier page")
+    path = report.write_page(tmp_path, base, metadata)
+    page = path.read_text(encoding="utf-8")
+    assert "<script" not in page and "\x1b" not in page and "&lt;script&gt;" in page
+    assert "refine" not in page and "training" not in page and not (tmp_path / "training.png").exists()

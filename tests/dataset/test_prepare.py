@@ -1,78 +1,100 @@
-"""The command ``python -m dataset.prepare``: names, errors, exit codes."""
+"""The command line of ``python -m dataset.prepare``, and its command ``noise``."""
+
+from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from common.errors import DataError, RunError
+from common.files import read_npz
+from common.noise import keypoint_noise
+from common.skeleton import JOINT_NAMES
 from dataset import h36m, prepare
 
+SAMPLE = Path(prepare.__file__).parent / "sample"
 
-@pytest.fixture
-def ending(monkeypatch):
-    """Runs the command with a conversion that ends in the given way; its exit code."""
 
-    def run(error):
-        def convert(options):
-            raise error
-
-        monkeypatch.setattr(h36m, "run", convert)
-        return prepare.main(["h36m", "--source", "x"])
-
-    return run
+def test_help_imports_no_library() -> None:
+    code = (
+        "import sys; from dataset import prepare\ntry: prepare.main(['mocap', '--help'])\n"
+        "except SystemExit: assert not {'numpy', 'torch', 'scipy'} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=SAMPLE.parent.parent).returncode == 0
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "words"),
+    "call",
     [
-        (DataError("a wrong file"), 2, "error: a wrong file\n"),
-        (RunError("a full disk"), 1, "error: a full disk\n"),
-        (OSError(5, "Input/output error", "x"), 1, "error: [Errno 5] Input/output error: 'x'\n"),
-        (MemoryError(), 1, "error: the memory is full\n"),
-        (KeyboardInterrupt(), 130, "stopped; what was converted is kept"),
+        "", "other", "h36m", "mocap --source . --name h36m", "mocap --source . --name ../up",
+        "mocap --source . --name x --fps 1", "mocap --source . --name x --test_share 2",
+        "mocap --source . --name dataset",
+        "mocap --source missing --name x", "3dhp --source missing", "3dhp --source . --cameras 14",
+        "3dhp --source . --cameras a", "h36m --source missing",
     ],
-)
-def test_errors_are_words_and_an_exit_code(ending, capsys, error, code, words):
-    assert ending(error) == code
-    assert capsys.readouterr().err.startswith(words)
+)  # fmt: skip
+def test_wrong_calls_end_with_code_2(call: str, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("dataset/dataset").mkdir(parents=True)
+    try:
+        code = prepare.main(call.split())
+    except SystemExit as ended:
+        code = ended.code  # type: ignore[assignment]
+    assert code == 2 and "Traceback" not in capsys.readouterr().err
+    assert not [*Path("dataset/dataset").iterdir()]
 
 
-def test_a_fault_of_the_program_is_not_hidden(ending):
-    with pytest.raises(ZeroDivisionError):
-        ending(ZeroDivisionError())
+@pytest.fixture
+def detected(tmp_path: Path) -> Path:
+    """The sample's files, and keypoints of a detector whose errors grow along the limbs."""
+    rng, scales = np.random.default_rng(0), np.linspace(0.005, 0.02, len(JOINT_NAMES))[:, None]
+    keypoints = read_npz(SAMPLE / "data_2d_sample_gt.npz")["positions_2d"]
+    for takes in keypoints.values():
+        for views in takes.values():
+            for number, view in enumerate(views):
+                size = np.ptp(view, axis=1).max(axis=-1)[:, None, None]
+                views[number] = (view + size * scales * rng.standard_t(4, view.shape)).astype(np.float32)
+    h36m.save(tmp_path / "data_2d_sample_net.npz", positions_2d=keypoints, metadata=h36m.metadata())
+    for path in SAMPLE.glob("*.npz"):
+        (tmp_path / path.name).symlink_to(path)
+    return tmp_path
 
 
-@pytest.mark.parametrize("argv", [[], ["none"], ["h36m"], ["h36m", "--sorce", "x"], ["--source", "x"]])
-def test_wrong_calls(argv, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        prepare.main(argv)
-    assert stopped.value.code == 2 and "usage: python -m dataset.prepare" in capsys.readouterr().err
+def noise(folder: Path, source: str) -> int:
+    command = [
+        "noise",
+        "-k",
+        source,
+        "--dataset",
+        "sample",
+        "--output",
+        folder / "noise.json",
+        "--root_path",
+        folder,
+    ]
+    return prepare.main([*map(str, command)])
 
 
-def test_help_names_all_commands_and_imports_none_of_them():
-    code = (
-        "import sys\nfrom dataset import prepare\ntry: prepare.main(['--help'])\nexcept SystemExit: pass\n"
-        "print({'numpy', 'torch', *(module for module, _ in prepare.SETS.values())} & set(sys.modules))"
+def test_noise_is_that_of_the_detector(detected: Path) -> None:
+    assert noise(detected, "net") == 0
+    measured = keypoint_noise(detected / "noise.json")
+    np.testing.assert_allclose(measured.scales, np.linspace(0.005, 0.02, len(JOINT_NAMES)), rtol=0.1)
+    assert measured.degrees == pytest.approx(4, rel=0.15)
+
+
+@pytest.mark.parametrize("damage", ["git lfs", "cut", "empty", "missing", "truth"])
+def test_noise_of_damaged_detector_files_is_one_error(detected: Path, damage: str, capsys: Any) -> None:
+    path = detected / "data_2d_sample_net.npz"
+    content = {"git lfs": b"version https://git-lfs.github.com/spec/v1\n", "empty": b""}
+    path.write_bytes(content.get(damage, path.read_bytes()[:-200]))
+    if damage == "missing":
+        path.unlink()
+    assert noise(detected, "gt" if damage == "truth" else "net") == 2
+    error = capsys.readouterr().err
+    assert (
+        error.startswith("error: ") and "Traceback" not in error and (damage == "truth" or path.name in error)
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    *text, imported = run.stdout.splitlines()
-    assert imported == "set()"
-    assert all(any(line.split()[:1] == [name] for line in text) for name in prepare.SETS)
-
-
-@pytest.mark.parametrize("name", prepare.SETS)
-def test_options_of_a_command_do_not_hide_which_it_is(name, monkeypatch):
-    called = []
-
-    class Module:
-        @staticmethod
-        def add_arguments(parser):
-            for option in ("--name", "--source", "--command"):
-                parser.add_argument(option)
-
-        run = called.append
-
-    monkeypatch.setattr(prepare, "import_module", lambda module: called.append(module) or Module)
-    assert prepare.main([name, "--name", "mine", "--source", "x", "--command", "y"]) == 0
-    assert called[0] == called[1] == prepare.SETS[name][0] and called[2].name == "mine"
+    assert not (detected / "noise.json").exists()

@@ -1,213 +1,119 @@
-"""From key points to poses: lifting, windows, smoothing, the upright view and places."""
+"""From keypoints to poses: weights, lifting, person windows, the upright view, smoothing, positions."""
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from walkers import walkers
 
 from common.camera import normalize_pixels
-from common.flip import lift
-from common.skeleton import MIRROR, NUM_JOINTS, ROOT
+from common.console import UserError
+from common.evaluate import lift
+from common.skeleton import MIRROR, ROOT
 from demo.lib import lifting
-from demo.lib.lifting import in_window, lift_keypoints, one_euro, place, stature, upright
+from demo.lib.lifting import lift_keypoints, load_lifter, one_euro, place, stature, upright
 from model import HTNet
 
 CPU = torch.device("cpu")
+SIZE = (640, 480)
+RNG = np.random.default_rng(0)
+KEYPOINTS = RNG.uniform(0, SIZE, (5, 17, 2))
+POSES = RNG.normal(0, 0.4, (5, 17, 3))
+POSES -= POSES[:, [ROOT]]
 
 
 @pytest.fixture(scope="module")
-def model():
+def network():
     torch.manual_seed(0)
-    return HTNet(layers=1, channel=24, d_hid=24).eval()
+    return HTNet(layers=1, channel=24, d_hid=24)
 
 
 @pytest.fixture(scope="module")
-def walker():
-    return walkers(frames=30).tracks[0]
+def lifter(network):
+    return load_lifter(network, CPU)
 
 
-def random_keypoints(count, seed=0, size=(640, 480)):
-    return np.random.default_rng(seed).uniform(0, size, (count, NUM_JOINTS, 2))
+def test_default_weights_are_the_first_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(lifting, "CHECKPOINTS", tmp_path)
+    with pytest.raises(UserError, match="open, cpn, sample"):
+        lifting.find_lifter(None)
+    for name in ("sample", "cpn", "open"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.pth").touch()
+        assert lifting.find_lifter(None).parent.name == name
+    with pytest.raises(UserError, match="--export onnx"):
+        lifting.find_lifter("sample", "onnx")
+    (tmp_path / "sample" / "model.onnx").touch()
+    assert lifting.find_lifter("sample", "onnx") == tmp_path / "sample" / "model.onnx"
+    assert lifting.find_lifter("sample") == tmp_path / "sample" / "model.pth"
 
 
-def seeds():
-    return st.integers(0, 2**32 - 1).map(np.random.default_rng)
+def test_file_lifts_like_its_network_and_leaves_the_random_numbers(network, lifter, tmp_path):
+    torch.save(network.state_dict(), tmp_path / "model.pth")
+    state = torch.get_rng_state()
+    from_file = load_lifter(tmp_path / "model.pth", CPU)
+    assert torch.equal(torch.get_rng_state(), state)
+    expected = lift_keypoints(lifter, KEYPOINTS, SIZE)
+    np.testing.assert_array_equal(lift_keypoints(from_file, KEYPOINTS, SIZE), expected)
 
 
-# Lifting
-
-
-def test_lifting_is_the_network_on_normalised_pixels_with_flip_averaging(model):
-    keypoints = random_keypoints(5)
-    poses = lift_keypoints(model, keypoints, (640, 480), device=CPU, batch_size=2)
-    network_input = torch.from_numpy(normalize_pixels(keypoints, 640, 480)).float()[:, None]
+def test_lifting_is_the_network_on_normalised_pixels_with_flip_averaging(network, lifter):
+    poses = lift_keypoints(lifter, KEYPOINTS, SIZE, window=False, batch_size=2)
+    network_input = torch.from_numpy(normalize_pixels(KEYPOINTS, *SIZE)).float()[:, None]
     with torch.no_grad():
-        expected = lift(model, network_input)[:, 0]
+        expected = lift(network.eval(), network_input)[:, 0]
     np.testing.assert_allclose(poses, expected, atol=1e-5)
     assert np.all(poses[:, ROOT] == 0) and poses.dtype == np.float32
+    assert lift_keypoints(lifter, KEYPOINTS[:0], SIZE).shape == (0, 17, 3)
 
 
-def test_a_mirrored_person_gets_the_mirrored_pose(model):
-    keypoints = random_keypoints(3)
-    mirrored = np.stack([640 - keypoints[..., 0], keypoints[..., 1]], axis=-1)[:, MIRROR]
-    for window in (False, True):
-        one, other = (
-            lift_keypoints(model, points, (640, 480), device=CPU, window=window)
-            for points in (keypoints, mirrored)
-        )
-        np.testing.assert_allclose(other[:, MIRROR] * [-1, 1, 1], one, atol=1e-5)
+@pytest.mark.parametrize("window", [False, True])
+def test_mirrored_keypoints_give_the_mirrored_pose(lifter, window):
+    mirrored = (np.array([640, 0]) + KEYPOINTS * [-1, 1])[:, MIRROR]
+    one, other = (lift_keypoints(lifter, points, SIZE, window=window) for points in (KEYPOINTS, mirrored))
+    np.testing.assert_allclose(other[:, MIRROR] * [-1, 1, 1], one, atol=1e-5)
 
 
-def test_without_people_there_are_no_poses(model):
-    poses = lift_keypoints(model, np.empty((0, 17, 2)), (640, 480), device=CPU, window=True)
-    assert poses.shape == (0, 17, 3)
+def test_window_is_independent_of_the_images_size(lifter):
+    pose = lift_keypoints(lifter, KEYPOINTS, SIZE)
+    np.testing.assert_allclose(lift_keypoints(lifter, KEYPOINTS * 3, (1920, 1440)), pose, atol=1e-4)
+    # Shapes stay where people are moved; the whole pose is rotated with its ray.
+    moved = lift_keypoints(lifter, KEYPOINTS * 0.1 + [300, 210], SIZE)
+    spans = [np.linalg.norm(p[:, :, None] - p[:, None], axis=-1) for p in (pose, moved)]
+    assert np.abs(spans[0] - spans[1]).mean() < 0.1 * spans[0].mean()
 
 
-@pytest.mark.parametrize("keypoints", [np.zeros((4, 16, 2)), np.zeros((17, 2)), np.full((1, 17, 2), np.nan)])
-def test_key_points_that_cannot_be_are_refused(model, keypoints):
-    with pytest.raises(ValueError, match="keypoints must"):
-        lift_keypoints(model, keypoints, (640, 480), device=CPU)
-
-
-def test_lifting_leaves_the_number_of_threads_alone(model):
-    before = torch.get_num_threads()
-    lift_keypoints(model, random_keypoints(1), (640, 480), device=CPU)
-    with pytest.raises(ValueError):
-        lift_keypoints(model, np.full((1, 17, 2), np.inf), (640, 480), device=CPU)
-    assert torch.get_num_threads() == before
-
-
-# Windows
-
-
-@given(rng=seeds(), factor=st.floats(0.02, 50), x=st.floats(-5000, 5000), y=st.floats(-5000, 5000))
-@settings(max_examples=50, deadline=None)
-def test_a_window_does_not_depend_on_where_a_person_is_and_how_large(rng, factor, x, y):
-    keypoints = rng.uniform(0, 300, (2, NUM_JOINTS, 2))
-    np.testing.assert_allclose(in_window(keypoints * factor + [x, y]), in_window(keypoints), atol=1e-6)
-
-
-def test_a_person_fills_a_window_as_people_fill_human36ms_images(walker):
-    usual = normalize_pixels(walker.keypoints.astype(float), *walkers(frames=1).image_size)
-    in_middle = in_window(walker.keypoints.astype(float))
-    sizes = [np.ptp(points, axis=1).max(axis=1).mean() for points in (usual, in_middle)]
-    assert 0.6 < sizes[1] / sizes[0] < 1.6
-    assert np.abs(in_middle).max() < 1
-
-
-def test_joints_that_all_lie_in_one_place_do_not_break_a_window():
-    assert np.all(in_window(np.full((1, 17, 2), 7.0)) == 0)
-
-
-# Upright
-
-
-@given(rng=seeds())
-@settings(max_examples=30, deadline=None)
-def test_upright_poses_stand_on_the_floor_and_keep_their_shape(rng):
-    poses = rng.normal(0, 0.5, (4, NUM_JOINTS, 3)).astype(np.float32)
-    turned = upright(poses)
-    np.testing.assert_allclose(turned[..., 2].min(axis=1), 0, atol=1e-6)
-    lengths = [np.linalg.norm(p[:, :, None] - p[:, None], axis=-1) for p in (poses, turned)]
+def test_upright_rotates_and_stands_on_the_floor():
+    rotated = upright(POSES)
+    np.testing.assert_allclose(rotated[..., 2].min(axis=1), 0, atol=1e-6)
+    lengths = [np.linalg.norm(p[:, :, None] - p[:, None], axis=-1) for p in (POSES, rotated)]
     np.testing.assert_allclose(*lengths, atol=1e-5)
-    # Left stays left: three vectors of a pose keep the sign of the volume that they span.
-    volumes = [np.linalg.det(p[:, 1:4] - p[:, :1]) for p in (poses, turned)]
+    volumes = [np.linalg.det(p[:, 1:4] - p[:, :1]) for p in (POSES, rotated)]  # left stays left
     np.testing.assert_allclose(*volumes, atol=1e-4)
+    assert upright(np.linspace(0, 1.7, 17)[:, None] * [0, -1, 0])[-1, 2] > 1.6  # y is down
 
 
-def test_upright_turns_someone_before_a_level_camera_head_up(walker):
-    head, feet = upright(walker.poses)[:, 10, 2], upright(walker.poses)[:, [3, 6], 2]
-    assert np.all(head > 1.2) and np.all(feet.min(axis=1) < 0.15)
-
-
-# One Euro
-
-
-def test_what_rests_stays_and_what_jumps_arrives():
-    times = np.arange(100) / 25
-    rest = np.full((100, 2), 3.0)
-    assert np.array_equal(one_euro(rest, times), rest)
-    jump = np.where(times < 1, 0.0, 1.0)[:, None]
-    smooth = one_euro(jump, times)[:, 0]
-    assert np.all(np.diff(smooth) >= 0) and smooth[-1] > 0.99 and smooth[24] == 0
-
-
-@given(rng=seeds(), shift=st.floats(-10, 10))
-@settings(max_examples=30, deadline=None)
-def test_smoothing_lessens_jitter_stays_within_the_samples_and_moves_with_them(rng, shift):
-    times = np.cumsum(rng.uniform(0.02, 0.06, 80))
-    noisy = rng.normal(0, 0.01, (80, 3))
+def test_one_euro_calms_jitter_causally_and_follows_motion():
+    times, noisy = np.cumsum(RNG.uniform(0.02, 0.06, 80)), RNG.normal(0, 0.01, (80, 3))
     smooth = one_euro(noisy, times)
     assert np.std(np.diff(smooth, axis=0)) < 0.6 * np.std(np.diff(noisy, axis=0))
     assert np.all(smooth.min(axis=0) >= noisy.min(axis=0)) and np.all(smooth.max(axis=0) <= noisy.max(axis=0))
-    np.testing.assert_allclose(one_euro(noisy + shift, times), smooth + shift, atol=1e-9)
-
-
-def test_smoothing_uses_earlier_samples_alone_and_leaves_its_input():
-    values, times = np.random.default_rng(0).normal(size=(30, 17, 3)), np.arange(30) / 30
-    before = values.copy()
-    whole = one_euro(values, times)
-    assert np.array_equal(values, before)
-    assert np.array_equal(one_euro(values[:10], times[:10]), whole[:10])
-    assert one_euro(values[:1], times[:1]).shape == (1, 17, 3) and one_euro(values[:0], times[:0]).size == 0
-
-
-def test_fast_motion_lags_less_than_the_same_filter_without_speed():
-    times = np.arange(60) / 30
+    np.testing.assert_allclose(one_euro(noisy + 3, times), smooth + 3, atol=1e-9)
+    np.testing.assert_array_equal(one_euro(noisy[:10], times[:10]), smooth[:10])
+    assert one_euro(noisy[:0], times[:0]).shape == (0, 3)
     ramp = 2 * times[:, None]  # 2 m/s, a fast hand
     lag, lag_without = (float((ramp - one_euro(ramp, times, beta=beta))[-1, 0]) for beta in (2.0, 0.0))
     assert lag < 0.3 * lag_without
 
 
-# Places
+@pytest.mark.parametrize(("size", "focal", "known"), [((1280, 720), 900, 900), ((500, 1000), None, 1150)])
+def test_place_is_exact_for_a_pinhole_camera(size, focal, known):
+    roots = RNG.uniform((-2, -1, 3), (2, 1, 12), (5, 3))
+    placed = POSES + roots[:, None]
+    pixels = placed[..., :2] / placed[..., 2:] * known + np.array(size) / 2
+    np.testing.assert_allclose(place(POSES, pixels, size, focal=focal), roots, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(place(POSES * 2, pixels, size, focal=focal), roots * 2, rtol=1e-6, atol=1e-6)
 
 
-def pinhole(points, focal, size):
-    return points[..., :2] / points[..., 2:] * focal + np.array(size) / 2
-
-
-@given(rng=seeds(), focal=st.floats(300, 5000))
-@settings(max_examples=50, deadline=None)
-def test_places_are_exact_where_a_pinhole_camera_saw_the_pose(rng, focal):
-    size = (1280, 720)
-    poses = rng.normal(0, 0.4, (5, NUM_JOINTS, 3))
-    poses -= poses[:, [ROOT]]
-    roots = rng.uniform((-2, -1, 3), (2, 1, 12), (5, 3))
-    keypoints = pinhole(poses + roots[:, None], focal, size)
-    np.testing.assert_allclose(place(poses, keypoints, size, focal=focal), roots, rtol=1e-6, atol=1e-6)
-
-
-@given(rng=seeds(), factor=st.floats(0.5, 2))
-@settings(max_examples=30, deadline=None)
-def test_places_scale_with_size_and_focal_length_and_mirror(rng, factor):
-    size = (1000, 1000)
-    poses = rng.normal(0, 0.4, (3, NUM_JOINTS, 3))
-    keypoints = pinhole(poses + np.array([0.5, 0, 6]), 1100, size) + rng.normal(0, 2, (3, NUM_JOINTS, 2))
-    roots = place(poses, keypoints, size, focal=1100)
-    # Someone twice as large with the same key points is twice as far away.
-    np.testing.assert_allclose(place(poses * factor, keypoints, size, focal=1100), roots * factor, rtol=1e-6)
-    # A picture and its focal length enlarged together show the same place.
-    large = place(poses, keypoints * factor, (1000 * factor, 1000 * factor), focal=1100 * factor)
-    np.testing.assert_allclose(large, roots, rtol=1e-6)
-    mirrored = place(poses * [-1, 1, 1], [1000, 0] + keypoints * [-1, 1], size, focal=1100)
-    np.testing.assert_allclose(mirrored, roots * [-1, 1, 1], rtol=1e-6)
-
-
-def test_an_unknown_focal_length_is_assumed_from_the_longer_side():
-    poses = np.random.default_rng(1).normal(0, 0.4, (1, NUM_JOINTS, 3))
-    for size in ((1000, 500), (500, 1000)):
-        keypoints = pinhole(poses + np.array([0, 0, 5]), 1150, size)
-        np.testing.assert_allclose(place(poses, keypoints, size), [[0, 0, 5]], atol=1e-6)
-    assert lifting.focal_length((500, 1000)) == 1150
-
-
-def test_places_and_stature_of_motion_capture_are_true(walker):
-    """Through Human3.6M's lens, whose distortion a pinhole does not have."""
-    size = walkers(frames=1).image_size
-    roots = place(walker.poses, walker.keypoints, size, focal=1145.0)
-    away = np.linalg.norm(roots - walker.root, axis=1) / walker.root[:, 2]
-    assert np.all(away < 0.03)
-    assert 1.5 < stature(walker.poses) < 2.0
-    assert stature(walker.poses * 1.1) == pytest.approx(1.1 * stature(walker.poses), rel=1e-5)
+def test_stature_adds_trunk_head_and_legs():
+    pose = np.zeros((1, 17, 3))
+    pose[0, [7, 8, 9, 10, 2, 5, 3, 6], 1] = [-0.2, -0.45, -0.6, -0.7, 0.4, 0.4, 0.8, 0.8]
+    assert stature(pose) == pytest.approx((0.7 + 0.8) * 1.1)
