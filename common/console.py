@@ -40,6 +40,7 @@ def configure_output(level: int = logging.INFO) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_Formatter("%(message)s"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.raiseExceptions = False  # a reader that closed the pipe (`| head`) is no reason for a traceback
 
 
 class _Formatter(logging.Formatter):

@@ -206,7 +206,7 @@ def parse(argv: list[str]) -> Options:
 
 def recorded(saved: dict[str, Any]) -> Options:
     """The options that a run wrote down; those that only another version knows are left out."""
-    return Options(**{name: value for name, value in saved.items() if name in OPTIONS})
+    return Options(**{name: value for name, value in saved.items() if name in OPTIONS and value is not None})
 
 
 def command_line(options: Options) -> str:

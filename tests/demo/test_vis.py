@@ -277,7 +277,7 @@ def test_rate_of_keypoints_is_the_files_or_unknown(run, folder, tmp_path):
 
 def test_image_of_the_project_and_sigterm_in_a_video(tmp_path):
     if not any(lifting.CHECKPOINTS.glob("open/*.pth")) or not any(api.DETECTORS.glob("*.tflite")):
-        pytest.skip("needs ckpt/open and BlazePose: python -m demo.fetch blazepose")
+        pytest.skip("needs ckpt/open and BlazePose: python -m demo.fetch")
     photo = np.asarray(Image.open(ROOT / "demo" / "figure" / "astronaut.jpg").resize((320, 320)))
     with videos.VideoWriter(tmp_path / "film.mp4", 25.0) as writer:
         for _ in range(120):  # enough for the signal to come in it
