@@ -10,9 +10,9 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from demo.api import Estimator, Lifter, Person, Result, Track, estimate, lift
+    from demo.api import Estimator, Lifter, Person, Result, Track, estimate, fit_motion, lift
 
-__all__ = ["Estimator", "Lifter", "Person", "Result", "Track", "estimate", "lift"]
+__all__ = ["Estimator", "Lifter", "Person", "Result", "Track", "estimate", "fit_motion", "lift"]
 
 # Without a handler, Python would print the warnings in programs that set up no logging.
 logging.getLogger(__name__).addHandler(logging.NullHandler())

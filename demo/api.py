@@ -23,13 +23,16 @@ from numpy.typing import ArrayLike, NDArray
 from common import checkpoint
 from common.console import UserError
 from common.device import choose_device
+from common.skeleton import ROOT
 from demo.lib import detectors, lifting, media, videos
 from demo.lib import keypoints as kp
+from demo.lib.motion import Motion, common_up, side_order
+from demo.lib.motion import fit_motion as fit
 from demo.lib.result import MIN_CONFIDENCE, Detector, Person, Result, Track
 from demo.lib.tracking import follow, keep_people
 from model import HTNet
 
-__all__ = ["Estimator", "Lifter", "Person", "Result", "Track", "estimate", "lift"]
+__all__ = ["Estimator", "Lifter", "Person", "Result", "Track", "estimate", "fit_motion", "lift"]
 
 Weights = str | os.PathLike[str] | HTNet
 Image = NDArray[np.uint8]
@@ -136,8 +139,10 @@ class Estimator:
             else BlazePose; "rtmpose", ONNX files in ``models``; a function from an image (H, W, 3) uint8 RGB
             to a list of ``Person``; or None where only ``lift`` is called.
         weights, device, window: See ``Lifter``. BlazePose uses the CPU.
-        smooth: Smooth the poses of frames that have times (One Euro filter), and keep the raw ones too.
-        focal: Focal length, pixels; with it or ``height_m``, positions are estimated.
+        motion: Fit one skeleton to all frames of each person (``demo.lib.motion``), and keep the lifted poses
+            too. Images, and frames without times, are not fitted.
+        focal: Focal length: pixels, "26mm" (35 mm equivalent) or "70deg" (horizontal field of view). With it
+            or ``height_m``, positions are estimated for images too.
         height_m: Stature of the people, metres; their poses are scaled to it.
         mode: "fast", "balanced" or "accurate": the detector's speed against its quality.
         small: Also search parts of the image, for small people.
@@ -154,20 +159,20 @@ class Estimator:
         weights: Weights | None = None,
         device: str = "auto",
         window: str = "person",
-        smooth: bool = False,
-        focal: float | None = None,
+        motion: bool = True,
+        focal: float | str | None = None,
         height_m: float | None = None,
         mode: str = "balanced",
         small: bool = False,
         models: str | os.PathLike[str] | None = None,
     ) -> None:
-        _expect(focal is None or 1 <= focal <= 1e6, "focal", "1 to 1,000,000 pixels", focal)
+        lifting.focal_length((1920, 1080), focal)  # raises where it is wrong
         _expect(height_m is None or 0.3 <= height_m <= 3, "height_m", "0.3 to 3 metres", height_m)
         _expect(mode in detectors.MODES, "mode", " or ".join(detectors.MODES), mode)
         known = not isinstance(detector, str) or detector in detectors.NAMES
         _expect(known, "detector", f"{', '.join(detectors.NAMES)} or a function", detector)
         self.lifter = Lifter(weights, device=device, window=window)
-        self.smooth, self.focal, self.height_m = smooth, focal, height_m
+        self.motion, self.focal, self.height_m = motion, focal, height_m
 
         def load() -> Any:
             if not isinstance(detector, str):
@@ -247,38 +252,54 @@ class Estimator:
         _keep(result, max_people, person)
         window = "a window around each person" if self.lifter.window else "the image"
         result.notes |= {"lifter": self.lifter.name, "normalised by": f"{window}, mirror-averaged"}
-        timed = self.smooth and (result.fps is not None or result.frame_times is not None)
-        if timed:
-            result.notes["smoothing"] = "One Euro filter; poses_camera_raw are not smoothed"
-        if self.focal or self.height_m:
-            focal = f"{self.focal or lifting.focal_length(result.image_size):.0f} px"
+        fitted = self.motion and result.frame_count > 1 and (result.fps or result.frame_times is not None)
+        if fitted or self.focal or self.height_m:
+            focal = f"{lifting.focal_length(result.image_size, self.focal):.0f} px"
             focal += " as given" if self.focal else " assumed"
             size = f"{self.height_m:g} m, as given" if self.height_m else "as lifted"
             result.notes["root"] = f"an estimate: focal length {focal}, centre of the image, stature {size}"
+        if fitted:
+            result.notes["motion"] = _fix_sides(result.tracks)
         if result.tracks:
             joints, run = np.concatenate([track.keypoints for track in result.tracks]), self.lifter.run
-            poses = lifting.lift_keypoints(run, joints, result.image_size, window=self.lifter.window)
+            poses = lifting.lift_keypoints(
+                run, joints, result.image_size, window=self.lifter.window, focal=self.focal
+            )
             ends = np.cumsum([len(track.frames) for track in result.tracks])[:-1]
             for track, raw in zip(result.tracks, np.split(poses, ends), strict=True):
-                self._finish(result, track, raw, result.times(track) if timed else None)
+                self._finish(result, track, raw)
+            if fitted:
+                self._fit(result)
         release = next((found.version for found in metadata.distributions(name="htnet")), "(not installed)")
         result.notes["made by"] = f"HTNet demo {release}"
         if found := warnings(result):
             result.notes["warnings"] = "; ".join(found)
         return result
 
-    def _finish(self, result: Result, track: Track, raw: NDArray, times: NDArray | None) -> None:
-        """Sets one person's poses from the lifted ones (T, 17, 3): scaled, smoothed, upright, placed."""
+    def _finish(self, result: Result, track: Track, raw: NDArray) -> None:
+        """Sets one person's poses from the lifted ones (T, 17, 3): scaled, upright, placed."""
         if self.height_m:
             factor = self.height_m / max(lifting.stature(raw), 1e-3)
             raw = raw * np.float32(factor)
             result.notes[f"size of person {track.id}"] = f"poses and root are scaled by {factor:.3f}"
-        track.poses = raw if times is None else lifting.one_euro(raw, times)
-        track.raw_poses = None if times is None else raw
-        track.upright = lifting.upright(track.poses)
-        if self.focal or self.height_m:
-            root = lifting.place(track.poses, track.keypoints, result.image_size, focal=self.focal)
-            track.root = (root if times is None else lifting.one_euro(root, times)).astype(np.float32)
+        track.poses, track.upright = raw, lifting.upright(raw)
+        if "root" in result.notes:
+            root = lifting.place(raw, track.keypoints, result.image_size, focal=self.focal)
+            track.root = root.astype(np.float32)
+
+    def _fit(self, result: Result) -> None:
+        """Replaces the poses of all tracks by fitted motions, upright on the floor where one is found."""
+        motions = [fit_motion(result, track, self.focal) for track in result.tracks]
+        up = common_up(motions)
+        floor = "no foot rests on a floor: its direction is assumed" if up is None else "floor under the feet"
+        result.notes["motion"] += f"; {floor}"
+        for track, motion in zip(result.tracks, motions, strict=True):
+            joints = motion.joints.astype(np.float32)
+            track.raw_poses, track.root = track.poses, joints[:, ROOT]
+            track.poses = joints - joints[:, [ROOT]]
+            track.upright = (
+                lifting.upright(track.poses) if up is None else motion.upright(up).astype(np.float32)
+            )
 
     @contextmanager
     def borrowed(self) -> Iterator[Any]:
@@ -312,6 +333,38 @@ def estimate(
         interpolated, and people found in fewer than 10 frames or with low scores are left out.
     """
     return Estimator(**options)(source, fps=fps, max_people=max_people)
+
+
+def fit_motion(result: Result, track: Track, focal: float | str | None = None) -> Motion:
+    """Fits one skeleton to all frames of a lifted track with times: see ``demo.lib.motion.fit_motion``.
+
+    Args:
+        result: Where the track is from: its image size and times.
+        track: Its poses as lifted; ``root`` is the first estimate of its position.
+        focal: See ``Estimator``.
+    """
+    size, times = result.image_size, result.times(track)
+    if times is None:
+        raise ValueError(f"{result.source}: expected frames with times; give fps")
+    root = (
+        track.root
+        if track.root is not None
+        else lifting.place(track.poses, track.keypoints, size, focal=focal)
+    )
+    centred = track.keypoints - np.array(size) / 2
+    scores = np.where(track.interpolated[:, None], 0, track.scores)
+    inside = ((track.keypoints >= 0) & (track.keypoints < size)).all(axis=2)
+    return fit(centred, scores * inside, track.poses, root, times, lifting.focal_length(size, focal))
+
+
+def _fix_sides(tracks: list[Track]) -> str:
+    swapped = 0
+    for track in tracks:
+        order = side_order(track.keypoints)
+        swapped += int((order != np.arange(order.shape[1])).any(axis=1).sum())
+        track.keypoints = np.take_along_axis(track.keypoints, order[..., None], axis=1)
+        track.scores = np.take_along_axis(track.scores, order, axis=1)
+    return f"one skeleton fitted to each person; left and right exchanged in {swapped} poses"
 
 
 def warnings(result: Result) -> list[str]:

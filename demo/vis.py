@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     Frames = Callable[[], Iterable[np.ndarray]]  # gives all frames, (H, W, 3) uint8 RGB, at each call
 
 DEMO = Path(__file__).parent
-KINDS = ("npz", "json", "csv", "bvh", "trc", "c3d", "angles")  # those of demo.lib.export
+KINDS = ("npz", "json", "csv", "bvh", "gltf", "trc", "c3d", "angles")  # those of demo.lib.export
 DETECTORS = ("auto", "blazepose", "nanodet", "hrnet", "rtmpose")  # those of demo.lib.detectors
 MAX_SIDE = 4096  # pixels, the input's half of a rendered image
 UNKNOWN_FPS = 30.0  # of a rendered video whose rate is unknown
-OPTIONS = ("window", "smooth", "focal", "height_m", "mode", "small", "models")  # passed on to Estimator
+OPTIONS = ("window", "motion", "focal", "height_m", "mode", "small", "models")  # passed on to Estimator
 log = logging.getLogger("demo")
 
 
@@ -69,8 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--previous_dir", metavar="NAME", help="lifter: a name under ckpt/, a folder or a file")
     add("--backend", choices=("auto", "torch", "onnx"), default="auto", help="what runs the lifter")
     add("--window", choices=("person", "image"), default="person", help="what normalises the keypoints")
-    add("--smooth", action="store_true", help="smooth the poses of videos; the raw ones are kept too")
-    add("--focal", type=_number(float, 1, 1e6), metavar="PX", help="focal length: estimate positions")
+    add("--motion", choices=("on", "off"), default="on", help="fit one skeleton to each person of a video")
+    add("--focal", metavar="LENGTH", help="focal length: pixels, 26mm (35 mm equivalent) or 70deg (width)")
     add("--height_m", type=_number(float, 0.3, 3), metavar="M", help="stature: scale, estimate positions")
 
     add = parser.add_argument_group("output").add_argument
@@ -102,6 +102,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
             if not Path(word).suffix and not Path(word).exists():
                 parser.error(f"--save {word}: expected {', '.join(KINDS)}")
             args.inputs.append(word)
+    args.motion = args.motion == "on"
     args.save = [kind for kind in KINDS if kind in args.save]
     if args.no_render and not args.save and not args.html:
         parser.error("--no-render leaves nothing to write: add --save or --html")
@@ -179,6 +180,10 @@ class _Demo:
         options = {name: getattr(args, name) for name in OPTIONS}
         options["detector"] = args.detector if detected else None
         options["device"] = f"cuda:{args.gpu}" if args.gpu or args.device == "cuda" else args.device
+        try:
+            lifting.focal_length((1920, 1080), args.focal)
+        except ValueError as error:
+            raise UserError(f"--{error}") from error
         with _quiet():
             weights = lifting.find_lifter(args.previous_dir, args.backend)
             self.estimator = Estimator(weights=weights, **options)
@@ -280,8 +285,8 @@ class _Demo:
         _, *notes = result.notes["2D pose"].split("; ")
         if args.fps and args.fps != result.fps:
             notes.append(f"its own rate, {result.fps:g} frames per second, is used")
-        if args.smooth and not result.fps:
-            notes.append("not smoothed, as its rate is unknown; add --fps")
+        if args.motion and not result.fps and result.frame_count > 1:
+            notes.append("each frame is lifted alone, as its rate is unknown; add --fps")
         for note in notes:
             log.warning("%s: warning: %s", path, note)
         return result, None

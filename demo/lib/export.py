@@ -1,4 +1,4 @@
-"""Writes results as npz, JSON, CSV, BVH, TRC, C3D and joint angles; docs/formats.md describes them.
+"""Writes results as npz, JSON, CSV, BVH, glTF, TRC, C3D and joint angles; docs/formats.md describes them.
 
 Each frame keeps its own time. BVH and C3D know one rate only: they are resampled to the mean rate.
 """
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from common.console import UserError, printable
 from common.files import replacing
-from common.skeleton import JOINT_NAMES, PARENTS
+from common.skeleton import JOINT_NAMES, PARENTS, ROOT
 from demo.lib.bvh import bvh_lines
+from demo.lib.gltf import gltf
 from demo.lib.result import Result, Track
 from demo.lib.videos import resample
 
@@ -69,7 +70,13 @@ FIELDS = (
     Field("keypoints", "keypoints", "(T, 17, 2) image: the keypoints that were lifted", 3, ("x_px", "y_px")),
     Field("scores", "scores", "(T, 17) confidence of each keypoint, 0 to 1", 4, ("score",)),
     Field("poses_camera", "poses", "(T, 17, 3) camera: lifted poses", 6, _axes("camera_m")),
-    Field("poses_camera_raw", "raw_poses", "(T, 17, 3) camera: before smoothing", 6, _axes("camera_raw_m")),
+    Field(
+        "poses_camera_raw",
+        "raw_poses",
+        "(T, 17, 3) camera: as lifted",
+        6,
+        _axes("camera_raw_m"),
+    ),
     Field(f"poses_{UPRIGHT}", "upright", f"(T, 17, 3) {UPRIGHT}: for display", 6, _axes(f"{UPRIGHT}_m")),
     Field("root_estimate", "root", "(T, 3) root_estimate: the pelvis", 6, _axes("root_estimate_m")),
 )
@@ -257,6 +264,13 @@ def _save_c3d(track: Track, result: Result, path: Path) -> None:
         temporary.with_name(f"{temporary.name}.c3d").rename(temporary)
 
 
+def _save_gltf(track: Track, result: Result, path: Path) -> None:
+    times = result.times(track)
+    times = track.frames / (result.fps or DEFAULT_RATE) if times is None else times
+    points = _y_up(track)
+    _write_lines(path, [gltf(points - points[:, [ROOT]], points[:, ROOT], times)])
+
+
 ANGLES = {
     **{f"{side}_elbow": (f"{side}_shoulder", f"{side}_elbow", f"{side}_wrist") for side in ("left", "right")},
     **{f"{side}_knee": (f"{side}_hip", f"{side}_knee", f"{side}_ankle") for side in ("left", "right")},
@@ -314,6 +328,7 @@ OF_RESULT: dict[str, Callable[[Result, Path], None]] = {
 }
 OF_PERSON: dict[str, Callable[[Track, Result, Path], None]] = {
     "bvh": _save_bvh,
+    "gltf": _save_gltf,
     "trc": _save_trc,
     "c3d": _save_c3d,
     "angles": _save_angles,

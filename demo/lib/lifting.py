@@ -1,9 +1,11 @@
-"""From keypoints in pixels to poses: weights, lifting, smoothing, the upright view, estimated positions."""
+"""From keypoints in pixels to poses: weights, lifting, the display view, estimated positions."""
 
 from __future__ import annotations
 
 import copy
+import math
 import os
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -87,7 +89,7 @@ def lift_keypoints(
     image_size: tuple[int, int],
     *,
     window: bool = True,
-    focal: float | None = None,
+    focal: float | str | None = None,
     batch_size: int = 128,
 ) -> np.ndarray:
     """Lifts the keypoints of any number of people and frames, each pose on its own.
@@ -97,7 +99,7 @@ def lift_keypoints(
         keypoints: (N, 17, 2) Human3.6M joints, pixels.
         image_size: Width and height, pixels.
         window: Normalise each person by ``common.window.person_window`` instead of by the image.
-        focal: Focal length, pixels, for the window; by default ``focal_length`` of the image.
+        focal: For the window; see ``focal_length``.
         batch_size: Poses lifted at once.
 
     Returns:
@@ -105,7 +107,7 @@ def lift_keypoints(
     """
     points = normalize_pixels(np.asarray(keypoints, np.float64), *image_size).astype(np.float32)
     poses = [np.empty((0, NUM_JOINTS, 3), np.float32)]
-    focal_half_widths = 2 * (focal or focal_length(image_size)) / image_size[0]
+    focal_half_widths = 2 * focal_length(image_size, focal) / image_size[0]
     for start in range(0, len(points), batch_size):
         batch = torch.from_numpy(points[start : start + batch_size])
         if window:
@@ -127,44 +129,31 @@ def upright(poses: np.ndarray) -> np.ndarray:
     return rotated.astype(np.float32)
 
 
-def one_euro(
-    values: np.ndarray,
-    times: np.ndarray,
-    *,
-    cutoff: float = 1.0,
-    beta: float = 2.0,
-    slope_cutoff: float = 1.0,
-) -> np.ndarray:
-    """One Euro filter (Casiez, Roussel, Vogel, CHI 2012): a low pass whose cutoff rises with the speed.
+def focal_length(image_size: tuple[int, int], focal: float | str | None = None) -> float:
+    """Focal length in pixels.
 
     Args:
-        values: (T, ...) samples; each component is filtered on its own.
-        times: (T,) rising times, seconds.
-        cutoff: Cutoff at rest, Hz.
-        beta: Rise of the cutoff with the speed, Hz per (unit/s).
-        slope_cutoff: Cutoff of the speed itself, Hz.
+        image_size: Width and height, pixels.
+        focal: Pixels; "26mm", the equivalent of a 36 x 24 mm film, by the diagonal; "70deg", the horizontal
+            field of view; None assumes the camera of an ordinary video.
 
-    Returns:
-        (T, ...) filtered samples; each depends on earlier ones only.
+    Raises:
+        ValueError: It is none of these, or not within reason.
     """
-    filtered = np.array(values, np.float64)
-    slope = np.zeros(filtered.shape[1:])
-    for index in range(1, len(filtered)):
-        step = times[index] - times[index - 1]
-        change = filtered[index] - filtered[index - 1]
-        slope = slope + _gain(slope_cutoff, step) * (change / step - slope)
-        filtered[index] = filtered[index - 1] + _gain(cutoff + beta * np.abs(slope), step) * change
-    return filtered.astype(values.dtype)
-
-
-def _gain(cutoff, step: float):
-    phase = 2 * np.pi * cutoff * step
-    return phase / (phase + 1)
-
-
-def focal_length(image_size: tuple[int, int]) -> float:
-    """Assumed focal length of an unknown camera, pixels."""
-    return FOCAL_PER_SIDE * max(image_size)
+    if focal is None:
+        return FOCAL_PER_SIDE * max(image_size)
+    found = re.fullmatch(r"([0-9.eE+-]+)(|px|mm|deg)", str(focal))
+    try:
+        value = float(found[1]) if found else 0.0
+    except ValueError:
+        value = 0.0
+    if found and found[2] == "mm":
+        value *= math.hypot(*image_size) / math.hypot(36, 24)
+    elif found and found[2] == "deg":
+        value = image_size[0] / 2 / math.tan(math.radians(value) / 2) if 0 < value < 180 else 0.0
+    if not 1 <= value <= 1e6:
+        raise ValueError(f"focal: expected pixels, 26mm or 70deg (field of view), found {focal}")
+    return value
 
 
 def stature(poses: np.ndarray) -> float:
@@ -177,7 +166,7 @@ def stature(poses: np.ndarray) -> float:
 
 
 def place(
-    poses: np.ndarray, keypoints: np.ndarray, image_size: tuple[int, int], *, focal: float | None = None
+    poses: np.ndarray, keypoints: np.ndarray, image_size: tuple[int, int], *, focal: float | str | None = None
 ) -> np.ndarray:
     """Estimated position of the root: where the pose's joints lie nearest to the rays of a pinhole camera.
 
@@ -185,12 +174,12 @@ def place(
         poses: (N, 17, 3) poses, camera space, metres, root at 0.
         keypoints: (N, 17, 2) Human3.6M joints, pixels.
         image_size: Width and height, pixels.
-        focal: Focal length, pixels; by default ``focal_length`` of the image.
+        focal: See ``focal_length``.
 
     Returns:
         (N, 3) positions in camera space, metres; least squares over the joints.
     """
-    rays = (keypoints - np.array(image_size) / 2) / (focal or focal_length(image_size))  # (N, J, 2)
+    rays = (keypoints - np.array(image_size) / 2) / focal_length(image_size, focal)  # (N, J, 2)
     poses = np.asarray(poses, np.float64)
     # A joint on its ray: x + tx = ray * (z + tz), and the same for y: 2 J equations for (tx, ty, tz).
     equations = np.zeros((len(poses), NUM_JOINTS, 2, 3))

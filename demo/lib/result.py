@@ -54,8 +54,9 @@ class Track:
         interpolated: (T,) bool, where nobody was detected and the keypoints are filled in.
         poses: (T, 17, 3) float32 lifted poses in camera space (x right, y down, z away), metres, root at 0;
             empty before lifting.
-        upright: (T, 17, 3) float32 poses rotated z up and set on the floor: for display, not measured.
-        raw_poses: The poses before smoothing; None where nothing was smoothed.
+        upright: (T, 17, 3) float32 poses, z up: on the floor with the person's path where a floor was found
+            (notes "motion"), else rotated for display, not measured.
+        raw_poses: The poses as lifted; None where no motion was fitted.
         root: (T, 3) float32 estimated position of the root in camera space, metres; None where not asked for.
     """
 

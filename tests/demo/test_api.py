@@ -160,17 +160,17 @@ def test_image_gives_people_with_positions(estimator, tmp_path):
     assert "an estimate" in expected.notes["root"] and "size of person 2" in expected.notes
 
 
-def test_frames_are_followed_and_smoothed(estimator):
-    frames, smooth = numbered(12), estimator(found_two, smooth=True)
-    expected = smooth(frames, fps=25.0)
+def test_frames_are_followed_and_fitted(estimator):
+    frames, fitted = numbered(12), estimator(found_two)
+    expected = fitted(frames, fps=25.0)
     assert [track.id for track in expected.tracks] == [1, 2] and expected.frame_count == 12
     np.testing.assert_allclose(expected.times(expected.tracks[0]), np.arange(12) / 25)
     assert expected.tracks[0].raw_poses.shape == (12, 17, 3)
     for source in (iter(frames), np.stack(frames)):
-        np.testing.assert_array_equal(smooth(source, fps=25.0).tracks[1].poses, expected.tracks[1].poses)
-    without = smooth(frames)
+        np.testing.assert_array_equal(fitted(source, fps=25.0).tracks[1].poses, expected.tracks[1].poses)
+    without = fitted(frames)
     assert without.times(without.tracks[0]) is None and without.tracks[0].raw_poses is None
-    assert smooth([]).tracks == []
+    assert fitted([]).tracks == []
 
 
 def test_people_are_kept_by_their_frames_then_score(estimator):

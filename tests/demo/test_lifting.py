@@ -1,4 +1,4 @@
-"""From keypoints to poses: weights, lifting, person windows, the upright view, smoothing, positions."""
+"""From keypoints to poses: weights, lifting, person windows, the upright view, positions."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,9 @@ from common.camera import normalize_pixels
 from common.console import UserError
 from common.evaluate import lift
 from common.skeleton import MIRROR, ROOT
+from common.window import FOCAL_PER_SIDE
 from demo.lib import lifting
-from demo.lib.lifting import lift_keypoints, load_lifter, one_euro, place, stature, upright
+from demo.lib.lifting import focal_length, lift_keypoints, load_lifter, place, stature, upright
 from model import HTNet
 
 CPU = torch.device("cpu")
@@ -91,19 +92,6 @@ def test_upright_rotates_and_stands_on_the_floor():
     assert upright(np.linspace(0, 1.7, 17)[:, None] * [0, -1, 0])[-1, 2] > 1.6  # y is down
 
 
-def test_one_euro_calms_jitter_causally_and_follows_motion():
-    times, noisy = np.cumsum(RNG.uniform(0.02, 0.06, 80)), RNG.normal(0, 0.01, (80, 3))
-    smooth = one_euro(noisy, times)
-    assert np.std(np.diff(smooth, axis=0)) < 0.6 * np.std(np.diff(noisy, axis=0))
-    assert np.all(smooth.min(axis=0) >= noisy.min(axis=0)) and np.all(smooth.max(axis=0) <= noisy.max(axis=0))
-    np.testing.assert_allclose(one_euro(noisy + 3, times), smooth + 3, atol=1e-9)
-    np.testing.assert_array_equal(one_euro(noisy[:10], times[:10]), smooth[:10])
-    assert one_euro(noisy[:0], times[:0]).shape == (0, 3)
-    ramp = 2 * times[:, None]  # 2 m/s, a fast hand
-    lag, lag_without = (float((ramp - one_euro(ramp, times, beta=beta))[-1, 0]) for beta in (2.0, 0.0))
-    assert lag < 0.3 * lag_without
-
-
 @pytest.mark.parametrize(("size", "focal", "known"), [((1280, 720), 900, 900), ((500, 1000), None, 1150)])
 def test_place_is_exact_for_a_pinhole_camera(size, focal, known):
     roots = RNG.uniform((-2, -1, 3), (2, 1, 12), (5, 3))
@@ -117,3 +105,18 @@ def test_stature_adds_trunk_head_and_legs():
     pose = np.zeros((1, 17, 3))
     pose[0, [7, 8, 9, 10, 2, 5, 3, 6], 1] = [-0.2, -0.45, -0.6, -0.7, 0.4, 0.4, 0.8, 0.8]
     assert stature(pose) == pytest.approx((0.7 + 0.8) * 1.1)
+
+
+@pytest.mark.parametrize(
+    ("focal", "pixels"),
+    [(None, FOCAL_PER_SIDE * 1920), (900, 900), ("1e3", 1000), ("26mm", 1153.8), ("90deg", 960)],
+)
+def test_focal_length_is_read_in_its_units(focal, pixels):
+    found = focal_length((1920, 0 if str(focal).endswith("mm") else 1080), focal)
+    assert found == pytest.approx(pixels, rel=1e-3)
+
+
+@pytest.mark.parametrize("focal", [0, "0", "nan", "180deg", "26 mm", "wide", "-5"])
+def test_impossible_focal_length_is_refused(focal):
+    with pytest.raises(ValueError, match="focal"):
+        focal_length((1920, 1080), focal)
