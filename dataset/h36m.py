@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from common.camera import Camera, h36m_cameras
+from common.camera import h36m_cameras
 from common.console import UserError, progress
 from common.data import DATASETS
 from common.files import read_npz, replacing
@@ -32,10 +32,7 @@ ACTIONS = (
     *("Sitting", "SittingDown", "Smoking", "Waiting", "WalkDog", "WalkTogether", "Walking"),
 )
 RENAMED = {"TakingPhoto": "Photo", "WalkingDog": "WalkDog"}  # the archives' names of actions
-CORRUPT = (
-    "S11",
-    "Directions",
-)  # left out by the field: its video is damaged, no detector has keypoints of it
+CORRUPT = ("S11", "Directions")  # its video is damaged: no detector has keypoints of it
 TAKES = 2  # of each action by each subject
 TRAINING_FRAMES = 389_938  # of the training subjects: a quarter of the protocol's 1,559,752 poses
 FOLDERS = ("d3_positions", "3d_positions")  # of world coordinates; D3_Positions_mono holds others
@@ -72,14 +69,10 @@ def prepare(source: Path, output: Path) -> None:
         action, _, number = take.partition(" ")
         return ACTIONS.index(action) if action in ACTIONS else 99, int(number) if number.isdecimal() else 0
 
-    positions = {  # interned names, so that the same takes make the same bytes
-        subject: {
-            sys.intern(take): np.ascontiguousarray(found[subject][take], np.float32)
-            for take in sorted(found[subject], key=order)
-        }
-        for subject in SUBJECTS
-    }
-    for subject, takes in positions.items():
+    positions: Positions = {}
+    for subject in SUBJECTS:  # interned names, so that the same takes make the same bytes
+        takes = {sys.intern(take): found[subject][take] for take in sorted(found[subject], key=order)}
+        positions[subject] = {take: np.ascontiguousarray(each, np.float32) for take, each in takes.items()}
         log.info("%s: %d takes, %d frames", subject, len(takes), sum(map(len, takes.values())))
     there = Counter((subject, take.split(" ")[0]) for subject, takes in positions.items() for take in takes)
     if missing := missing_takes(there):
@@ -95,11 +88,10 @@ def prepare(source: Path, output: Path) -> None:
 
 def missing_takes(there: Mapping[tuple[str, str], int]) -> list[str]:
     """The takes of Human3.6M that are not there, from the number of takes by subject and action."""
+    wanted = {(subject, action): TAKES for subject in SUBJECTS for action in ACTIONS}
+    wanted[CORRUPT] -= 1
     return [
-        f"{subject}, {action}: {there[subject, action]} of {expected}"
-        for subject in SUBJECTS
-        for action in ACTIONS
-        if there[subject, action] < (expected := TAKES - ((subject, action) == CORRUPT))
+        f"{', '.join(key)}: {there[key]} of {count}" for key, count in wanted.items() if there[key] < count
     ]
 
 
@@ -111,17 +103,15 @@ def metadata() -> dict[str, Any]:
 
 def project(positions: Positions, *, step: float | None = None) -> Keypoints:
     """Keypoints of all takes in all cameras, lens distortion included, rounded to multiples of ``step``."""
-
-    def pixels(world: np.ndarray, camera: Camera) -> np.ndarray:
-        exact = camera.project(camera.to_camera(world[:, H36M_32_KEPT].astype(np.float64)))
-        return (np.round(exact / step) * step if step else exact).astype(np.float32)
-
-    return {
-        subject: {
-            take: [pixels(world, each) for each in h36m_cameras()[subject]] for take, world in takes.items()
-        }
-        for subject, takes in positions.items()
-    }
+    keypoints: Keypoints = {}
+    for subject, takes in positions.items():
+        keypoints[subject] = {}
+        for take, world in takes.items():
+            pose = world[:, H36M_32_KEPT].astype(np.float64)
+            views = [camera.project(camera.to_camera(pose)) for camera in h36m_cameras()[subject]]
+            rounded = [np.round(each / step) * step if step else each for each in views]
+            keypoints[subject][take] = [each.astype(np.float32) for each in rounded]
+    return keypoints
 
 
 def save(path: Path, **dictionaries: Mapping[str, Any]) -> None:
@@ -131,23 +121,17 @@ def save(path: Path, **dictionaries: Mapping[str, Any]) -> None:
         np.savez_compressed(file, **entries)
 
 
-# From CDF and HDF5 files
-
-
 def _from_raw(source: Path) -> Positions:
     positions: Positions = {}
-    ignored = []
     for found in progress(_files(source), unit="take", total=len(SUBJECTS) * len(ACTIONS) * TAKES - 1):
         subjects = re.findall(r"(?:^|_|/)(S\d+)(?=$|\.|/)", "/".join(found.names[:-1]))
         words = re.fullmatch(r"([A-Za-z]+)([ _]\d+)?\.\w+", found.names[-1])
         subject, action = (subjects or [""])[-1], RENAMED.get(words[1], words[1]) if words else ""
         take = action + (words[2] or "").replace("_", " ") if words else ""
         if subject not in SUBJECTS or action not in ACTIONS:
-            ignored.append(found.label)
+            log.info("left out, no take of Human3.6M: %s", found.label)
         elif (subject, take) != CORRUPT and take not in positions.get(subject, {}):
             positions.setdefault(subject, {})[take] = _take(found)
-    if ignored:
-        log.info("left out %d files that are no takes of Human3.6M, such as %s", len(ignored), ignored[0])
     return positions
 
 
@@ -207,13 +191,9 @@ def _checked(world: Any, where: str, unit: str) -> np.ndarray:
             raise ValueError(f"NaN or infinity, or shape {world.shape}")
         bones = np.diff(world[:, [H36M_32_KEPT[joint] for joint in RIGHT_LEG]].astype(np.float64), axis=1)
         length = np.linalg.norm(bones, axis=-1).sum(axis=1)  # (F, 2, 3) -> (F,)
-        human = (length > LEG[0]) & (length < LEG[1])
-        if not human.all():
-            raise ValueError(f"{length[human.argmin()]:.3g} m in frame {human.argmin()}: another unit?")
+        if length.min() <= LEG[0] or length.max() >= LEG[1]:
+            raise ValueError(f"legs of {length.min():.3g} to {length.max():.3g} m: another unit?")
     return world
-
-
-# From the field's own file
 
 
 def _from_npz(path: Path) -> Positions:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import tarfile
 import zipfile
@@ -57,44 +56,33 @@ def files_below(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
         folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
-        yield from (
-            [] if real in seen else filter(Path.is_file, (Path(parent, name) for name in sorted(names)))
-        )
+        if real not in seen:
+            yield from filter(Path.is_file, (Path(parent, name) for name in sorted(names)))
         seen.add(real)
 
 
 def sources(path: Path) -> Iterator[Source]:
-    """All files of a folder or of an archive.
-
-    Raises:
-        UserError: The archive is damaged, cut off, or no archive.
-    """
+    """All files of a folder or of an archive; a UserError if the archive is damaged or cut off."""
     if path.is_dir():
-        yield from (
-            Source(str(each), each.absolute().parts, partial(open, each, "rb")) for each in files_below(path)
-        )
+        for file in files_below(path):
+            yield Source(str(file), file.absolute().parts, partial(open, file, "rb"))
         return
     with damaged(path, "a whole archive"):
-        for name, opener in _zip(path) if path.suffix.lower() == ".zip" else _tar(path):
+        for name, opener in _members(path):
             # Windows PowerShell 5 writes names with backslashes.
-            yield Source(
-                f"{path}: {name}", (*path.absolute().parts, *name.replace("\\", "/").split("/")), opener
-            )
+            parts = (*path.absolute().parts, *name.replace("\\", "/").split("/"))
+            yield Source(f"{path}: {name}", parts, opener)
 
 
-def _zip(path: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            yield info.filename, partial(archive.open, info)
-
-
-def _tar(path: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
-    with open(path, "rb") if path.suffix.lower() == ".tar" else gzip.open(path) as stream:
-        with tarfile.open(fileobj=stream, mode="r:") as archive:
-            for member in filter(tarfile.TarInfo.isreg, archive):
-                yield member.name, partial(archive.extractfile, member)
-        while stream.read(2**20):  # only the end of a gzip stream tells whether all of it was there
-            pass
+def _members(path: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
+    if path.suffix.lower() == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                yield info.filename, partial(archive.open, info)
+    else:
+        with tarfile.open(path) as tar:
+            for member in filter(tarfile.TarInfo.isreg, tar):
+                yield member.name, partial(tar.extractfile, member)
 
 
 def hdf5_array(file: h5py.File, name: str, limit: int = MAX_FILE) -> np.ndarray:
@@ -105,7 +93,5 @@ def hdf5_array(file: h5py.File, name: str, limit: int = MAX_FILE) -> np.ndarray:
     if not isinstance(array, h5py.Dataset) or array.is_virtual or array.external:
         raise ValueError(f'no array "{name}" among {", ".join(file)}')
     if array.dtype.kind not in "fiu" or array.nbytes > limit:
-        raise ValueError(
-            f"{name}: {array.dtype} of shape {array.shape}, more than {limit:,} bytes or no numbers"
-        )
+        raise ValueError(f"{name}: {array.dtype} of {array.shape}: no numbers, or over {limit:,} bytes")
     return array[()]
