@@ -92,11 +92,10 @@ def _hierarchy(text: str) -> list[Node]:
         elif word == "OFFSET":
             unclosed[-1].offset = _numbers(words, 3)
         elif word == "CHANNELS":
-            unclosed[-1].channels = [
-                each[1].lower().replace("p", "t") + each[0].lower() for each in words[1:]
-            ]
-            if int(words[0]) != len(words) - 1:
-                raise ValueError(f"{words[0]} channels stated, found {len(words) - 1}")
+            names = [(each[1] + each[0]).lower().replace("p", "t") for each in words[1:]]
+            if int(words[0]) != len(names):
+                raise ValueError(f"{words[0]} channels stated, found {len(names)}")
+            unclosed[-1].channels = names
         elif word == "}":
             unclosed.pop()
         elif word not in ("", "{", "HIERARCHY"):
@@ -127,24 +126,21 @@ def read_amc(
     if not frames or "root" not in frames[0] or any(each.keys() != frames[0].keys() for each in frames):
         raise ValueError("no frames of an AMC file with the same bones in each; is it cut off?")
     for name, bone in bones.items():
-        axis, moves = bone.rotation, name in frames[0]
-        bone.channels = bone.channels if moves else []
-        values = np.stack([frame[name] for frame in frames]) if moves else np.empty((len(frames), 0))
-        _move(bone, values, fixed_axes=True, degrees=degrees)
+        axis = bone.rotation
+        if name not in frames[0]:
+            bone.channels = []
+        values = [frame.get(name, np.empty(0)) for frame in frames]
+        _move(bone, np.stack(values), fixed_axes=True, degrees=degrees)
         bone.rotation = axis * bone.rotation * axis.inv()
     return [*bones.values()], checked_rate(rate or AMC_RATE), ""
 
 
 def _skeleton(text: str) -> tuple[dict[str, Node], bool]:
     """Bones of an ASF file, parents first, rotated as their axes are; whether its angles are in degrees."""
-    sections: dict[str, list[list[str]]] = {"": []}
-    section = ""
-    for line in text.splitlines():
-        words = line.split("#")[0].split()
-        if words and words[0].startswith(":"):
-            section = words[0][1:].lower()
-        elif words:
-            sections.setdefault(section, []).append(words)
+    sections: dict[str, list[list[str]]] = {}
+    for part in re.split(r"^\s*:", re.sub("#.*", "", text), flags=re.M)[1:]:
+        title, *lines = (line.split() for line in part.splitlines() if line.strip())
+        sections[title[0].lower()] = lines
     degrees = ["angle", "rad"] not in [[line[0], line[-1][:3].lower()] for line in sections.get("units", [])]
     root = {word.lower(): words for word, *words in sections["root"]}
     axis = root.get("orientation", ["0"] * 3) + root.get("axis", ["XYZ"])
@@ -159,13 +155,10 @@ def _skeleton(text: str) -> tuple[dict[str, Node], bool]:
         else:
             entry.setdefault(word.lower(), words)
     parents = {
-        child: parent for parent, *children in sections["hierarchy"] for child in children if child != "root"
+        child: parent for parent, *below in sections["hierarchy"] for child in below if child != "root"
     }
+    reach = {name: _numbers(e["direction"], 3) * _numbers(e["length"], 1) for name, e in entries.items()}
     bones: dict[str, Node] = {}
-    reaches = {
-        name: _numbers(entry["direction"], 3) * _numbers(entry["length"], 1)
-        for name, entry in entries.items()
-    }
     pending = ["root"]
     while pending:
         name = pending.pop(0)
@@ -173,15 +166,12 @@ def _skeleton(text: str) -> tuple[dict[str, Node], bool]:
         *angles, turn = entry.get("axis", ["0", "0", "0", "XYZ"])
         rotation = Rotation.from_euler(turn.lower(), _numbers(angles, 3), degrees=degrees)
         channels = [word.lower() for word in entry.get("dof", [])]
-        bones[name] = Node(name, parent, reaches[parent.name] if parent else np.zeros(3), channels, rotation)
+        bones[name] = Node(name, parent, reach[parent.name] if parent else np.zeros(3), channels, rotation)
         pending += [child for child, above in parents.items() if above == name]
     if len(bones) != len(entries) or len(bones) > MAX_NODES:
         raise ValueError(f"not connected to the root: {', '.join([*entries.keys() - bones.keys()][:5])}")
-    bones |= {
-        name + END: Node(name + END, bones[name], reaches[name])
-        for name in bones.keys() - {*parents.values()}
-    }
-    return bones, degrees
+    tips = bones.keys() - {*parents.values()}
+    return bones | {name + END: Node(name + END, bones[name], reach[name]) for name in tips}, degrees
 
 
 def resample(nodes: Sequence[Node], rate: float, to: float) -> bool:
@@ -252,17 +242,15 @@ def _move(node: Node, values: np.ndarray, *, fixed_axes: bool, degrees: bool = T
     own = dict(zip(node.channels, values.T, strict=True))
     if len(own) < len(node.channels) or not own.keys() <= {kind + axis for kind in "rt" for axis in AXES}:
         raise ValueError(f"{node.name}: unknown channels {node.channels}")
-    order = "".join(channel[1] for channel in own if channel[0] == "r")
     node.rotation = Rotation.identity(len(values))
-    if order:
+    if order := "".join(channel[1] for channel in own if channel[0] == "r"):
         angles = np.stack([own["r" + axis] for axis in order], axis=1)  # (F, axes)
         node.rotation = Rotation.from_euler(order if fixed_axes else order.upper(), angles, degrees=degrees)
-    moved = [axis for axis in AXES if "t" + axis in own]
-    if moved:
-        replaced, added = np.tile(node.offset, (len(values), 1)), np.tile(node.offset, (len(values), 1))
-        for axis in moved:
-            replaced[:, AXES.index(axis)] = own["t" + axis]
-            added[:, AXES.index(axis)] += own["t" + axis]
+    if any(channel[0] == "t" for channel in own):
+        pairs = [*zip(AXES, node.offset, strict=True)]
+        fixed = np.zeros(len(values))
+        replaced = np.stack([own.get("t" + axis, fixed + rest) for axis, rest in pairs], axis=1)  # (F, 3)
+        added = np.stack([own.get("t" + axis, fixed) + rest for axis, rest in pairs], axis=1)
         lengths = np.median(np.linalg.norm([replaced, added], axis=-1), axis=-1)  # (2,)
         stretch = np.abs(lengths - np.linalg.norm(node.offset))
         node.position = replaced if stretch[0] <= stretch[1] else added
