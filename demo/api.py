@@ -259,7 +259,7 @@ class Estimator:
             size = f"{self.height_m:g} m, as given" if self.height_m else "as lifted"
             result.notes["root"] = f"an estimate: focal length {focal}, centre of the image, stature {size}"
         if fitted:
-            result.notes["motion"] = _fix_sides(result.tracks)
+            result.notes["motion"] = _fix_sides(result)
         if result.tracks:
             joints, run = np.concatenate([track.keypoints for track in result.tracks]), self.lifter.run
             poses = lifting.lift_keypoints(
@@ -357,10 +357,12 @@ def fit_motion(result: Result, track: Track, focal: float | str | None = None) -
     return fit(centred, scores * inside, track.poses, root, times, lifting.focal_length(size, focal))
 
 
-def _fix_sides(tracks: list[Track]) -> str:
+def _fix_sides(result: Result) -> str:
     swapped = 0
-    for track in tracks:
-        order = side_order(track.keypoints)
+    for track in result.tracks:
+        times = result.times(track)
+        assert times is not None
+        order = side_order(track.keypoints, times)
         swapped += int((order != np.arange(order.shape[1])).any(axis=1).sum())
         track.keypoints = np.take_along_axis(track.keypoints, order[..., None], axis=1)
         track.scores = np.take_along_axis(track.scores, order, axis=1)

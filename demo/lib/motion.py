@@ -33,13 +33,13 @@ Array = NDArray[np.floating]
 
 # Weights of the terms, relative to a joint's squared distance from its camera ray.
 W_LENGTH, W_DIRECTION, W_REST = 3.0, 2.0, 20.0
-W_ACCELERATION = 6e-6  # s^4: a squared acceleration times this is a squared distance
+W_ACCELERATION = 2e-5  # s^4: a squared acceleration times this is a squared distance
 
-ROBUST_M = 0.04  # distance from its ray at which a keypoint counts half
+ROBUST_M = 0.06  # distance from its ray at which a keypoint counts half
 REST_SPEED = 0.5  # metres per second: ankles that move less in the image plane rest
 REST_S = 0.1  # shortest rest, seconds
 SMOOTH_S = 0.05  # standard deviation of the smoothing before speeds are taken, seconds
-SWAP_COST, SWAPPED_COST = 0.02, 0.002  # of the person's size: of each change, and of each swapped frame
+SWAP_COST, SWAPPED_COST = 0.05, 0.25  # of the person's size: of each change, and of each second swapped
 SOLVES, REWEIGHTINGS = 14, 3
 WINDOW, OVERLAP = 600, 60  # frames fitted at once and shared by neighbours: bounds the memory
 BONES_M = 5.4  # summed length of an adult's 16 bones, metres: scale of the image at the person's depth
@@ -95,26 +95,28 @@ def common_up(motions: Sequence[Motion]) -> Array | None:
     return _unit(np.sum(ups, axis=0)) if ups else None
 
 
-def side_order(keypoints: Array) -> NDArray[np.int_]:
+def side_order(keypoints: Array, times: Array) -> NDArray[np.int_]:
     """Finds swaps of left and right arms and legs over time (Viterbi over swapped and not swapped).
 
     Args:
         keypoints: (T, 17, 2) Human3.6M joints, pixels.
+        times: (T,) seconds.
 
     Returns:
         (T, 17) the joint whose keypoint belongs in each place: 0 to 16 where nothing was swapped.
     """
     order = np.tile(np.arange(NUM_JOINTS), (len(keypoints), 1))
     size = float(np.median(np.ptp(keypoints, axis=1).max(axis=-1)))
+    swapped = np.array([0.0, SWAPPED_COST * size * float(np.ptp(times)) / len(times)])  # of each frame
     for right, left in ((RIGHT_LEG, LEFT_LEG), (RIGHT_ARM, LEFT_ARM)):
         a, b = keypoints[:, right], keypoints[:, left]  # (T, 3, 2)
         stay = _travel(a, a) + _travel(b, b)  # (T - 1,)
         change = _travel(a, b) + _travel(b, a) + SWAP_COST * size
-        cost, previous = np.array([0.0, SWAPPED_COST * size]), []
+        cost, previous = swapped, []
         for step in np.stack([stay, change], axis=1):
             paths = cost[:, None] + [[step[0], step[1]], [step[1], step[0]]]  # (from, to)
             previous.append(paths.argmin(axis=0))
-            cost = paths.min(axis=0) + np.array([0.0, SWAPPED_COST * size])
+            cost = paths.min(axis=0) + swapped
         states = [int(cost.argmin())]
         for choice in reversed(previous):
             states.append(int(choice[states[-1]]))

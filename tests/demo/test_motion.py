@@ -55,9 +55,10 @@ def test_swapped_sides_are_found(walk):
         track.keypoints[rows, LEFT_LEG],
         track.keypoints[rows, RIGHT_LEG],
     )
-    order = side_order(keypoints)
+    times = track.frames / 25
+    order = side_order(keypoints, times)
     np.testing.assert_array_equal(np.take_along_axis(keypoints, order[..., None], 1), track.keypoints)
-    assert (side_order(track.keypoints) == np.arange(17)).all()
+    assert (side_order(track.keypoints, times) == np.arange(17)).all()
 
 
 def test_floor_is_level_and_feet_are_on_it(walk):
