@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import itertools
 import json
+import re
 import xml.etree.ElementTree as ET
 import zipfile
 from pathlib import Path
@@ -39,31 +40,21 @@ ANGLES = ("right_knee", "right_elbow", "left_knee", "left_elbow")
 POINTS = {"pelvis": "root", "spine": "chest", "thorax": "neck", "neck": "nose", "head": "head_top"}
 """The humanoid's point for each of our joints whose name is not the same there."""
 
-TRAIN_CLIPS = {
-    "WalkForward": "walker/0walk_forward",
-    "TurnLeft0": "walker/turn_left0",
-    "TurnRight0": "walker/turn_right0",
-    "TurnRight1": "walker/turn_right1",
-    "Run": "humanoid3d_run",
-    "Jump": "humanoid3d_jump",
-    "Crawl": "humanoid3d_crawl",
-    "Roll": "humanoid3d_roll",
-    "Cartwheel": "humanoid3d_cartwheel",
-    "Backflip": "humanoid3d_backflip",
-    "DanceA": "humanoid3d_dance_a",
-    "Spin": "humanoid3d_spin",
-    "Spinkick": "humanoid3d_spinkick",
-    "Punch": "humanoid3d_punch",
-    "GetupFacedown": "humanoid3d_getup_facedown",
-}
-TEST_CLIPS = {
-    "Walk": "humanoid3d_walk",
-    "TurnLeft1": "walker/turn_left1",
-    "DanceB": "humanoid3d_dance_b",
-    "Kick": "humanoid3d_kick",
-    "GetupFaceup": "humanoid3d_getup_faceup",
-}
-"""Files of the clips. Test clips are other recordings of kinds of motion that the training clips hold too."""
+
+def _clips(files: str) -> dict[str, str]:
+    """Files of clips by name: humanoid3d_dance_a is DanceA."""
+    return {re.sub("humanoid3d_|walker/0?", "", f).title().replace("_", ""): f for f in files.split()}
+
+
+TRAIN_CLIPS = _clips(
+    "walker/0walk_forward walker/turn_left0 walker/turn_right0 walker/turn_right1 humanoid3d_run "
+    "humanoid3d_jump humanoid3d_crawl humanoid3d_roll humanoid3d_cartwheel humanoid3d_backflip "
+    "humanoid3d_dance_a humanoid3d_spin humanoid3d_spinkick humanoid3d_punch humanoid3d_getup_facedown"
+)
+TEST_CLIPS = _clips(
+    "humanoid3d_walk walker/turn_left1 humanoid3d_dance_b humanoid3d_kick humanoid3d_getup_faceup"
+)
+"""Test clips are other recordings of kinds of motion that the training clips hold too."""
 TRAIN_SIZES = {"S1": 1.0, "S5": 1.04, "S6": 1.08, "S7": 1.02, "S8": 1.1}
 TEST_SIZES = {"S9": 1.06, "S11": 1.03}
 """Size of each subject's body: 1 is the humanoid's own, 1.62 m from heel to head top."""
@@ -91,19 +82,16 @@ def read_skeleton(urdf: bytes) -> Skeleton:
     ``head_top`` is where the head's sphere ends, ``nose`` half the way up from the neck's joint to it and
     half a radius to the front.
     """
-
-    def numbers(element: ET.Element, name: str = "xyz") -> np.ndarray:
-        return np.array(element.attrib[name].split(), dtype=np.float64)
-
     robot = ET.fromstring(urdf.rstrip(b"\0"))
     skeleton: Skeleton = {}
     for joint in robot.iter("joint"):
         [parent], [origin] = joint.iter("parent"), joint.iter("origin")
-        skeleton[joint.attrib["name"]] = (parent.attrib["link"], UNIT * numbers(origin))
+        offset = np.array(origin.attrib["xyz"].split(), dtype=np.float64)
+        skeleton[joint.attrib["name"]] = (parent.attrib["link"], UNIT * offset)
     [head] = robot.iterfind("link[@name='neck']/collision")
     [origin], [sphere] = head.iter("origin"), head.iter("sphere")
-    radius = float(numbers(sphere, "radius")[0])
-    top = numbers(origin)[1] + radius
+    radius = float(sphere.attrib["radius"])
+    top = float(origin.attrib["xyz"].split()[1]) + radius
     skeleton["nose"] = ("neck", UNIT * np.array([radius / 2, top / 2, 0]))
     skeleton["head_top"] = ("neck", UNIT * np.array([0, top, 0]))
     return skeleton
@@ -141,19 +129,19 @@ def read_clip(text: bytes | str, skeleton: Skeleton, rate: float = RATE) -> np.n
 
 def make_positions(files: dict[str, bytes]) -> h36m.Positions:
     """All takes: positions[subject][clip] is (F, 32, 3) float32 in world metres, 0 in the slots not kept."""
-    sizes, clips, train = TRAIN_SIZES | TEST_SIZES, TRAIN_CLIPS | TEST_CLIPS, list(TRAIN_SIZES)
-    skeleton = read_skeleton(files[URDF])
+    skeleton, train = read_skeleton(files[URDF]), list(TRAIN_SIZES)
     takes = [
         (train[(index + number) % len(train)], clip)
         for number in range(PERFORMERS)
         for index, clip in enumerate(TRAIN_CLIPS)
     ]
     takes += [(subject, clip) for subject in TEST_SIZES for clip in TEST_CLIPS]
-    positions: h36m.Positions = {subject: {} for subject in sizes}
+    positions: h36m.Positions = {subject: {} for subject in TRAIN_SIZES | TEST_SIZES}
     headings = (number * HEADING_STEP for number in itertools.count())
     for subject, clip in takes:
-        pose = read_clip(files[MOTIONS + clips[clip] + ".txt"], skeleton) * sizes[subject]
-        floor = float(pose[:, ANKLES, 2].min()) - ANKLE_HEIGHT * sizes[subject]
+        size, file = (TRAIN_SIZES | TEST_SIZES)[subject], (TRAIN_CLIPS | TEST_CLIPS)[clip]
+        pose = read_clip(files[f"{MOTIONS}{file}.txt"], skeleton) * size
+        floor = float(pose[:, ANKLES, 2].min()) - ANKLE_HEIGHT * size
         tries = (place(pose, heading=heading, floor=floor) for heading in headings)
         placed = next(each for each in tries if seen_by(each, h36m_cameras()[subject]))
         slots = np.zeros((len(placed), 32, 3), dtype=np.float32)
@@ -163,23 +151,22 @@ def make_positions(files: dict[str, bytes]) -> h36m.Positions:
 
 
 def main() -> None:
-    """Reads the command line, writes both files and prints frames per clip and subject."""
+    """Reads the command line and writes both files."""
     parser = argparse.ArgumentParser(description="make the sample data set from pybullet's motion clips")
     group = parser.add_mutually_exclusive_group(required=True)
     group.add_argument("--wheel", type=Path, help="pybullet's wheel, as pip download leaves it")
     group.add_argument("--source", type=Path, help="folder of the unpacked wheel (holds pybullet_data/)")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder to write to")
     options = parser.parse_args()
+    source = options.wheel or options.source
     try:
-        files = read_files(zipfile.Path(options.wheel) if options.wheel else options.source)
+        files = read_files(zipfile.Path(source) if options.wheel else source)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        parser.error(f"cannot use {options.wheel or options.source}: {error}; see dataset/sample/README.md")
+        parser.error(f"cannot use {source}: {error}; see dataset/sample/README.md")
     positions = make_positions(files)
     h36m.save(options.output / "data_3d_sample.npz", positions_3d=positions)
     keypoints = h36m.project(positions, step=PIXEL_STEP)
     h36m.save(options.output / "data_2d_sample_gt.npz", positions_2d=keypoints, metadata=h36m.metadata())
-    for subject, takes in positions.items():
-        print(subject, *(f"{clip} {len(world)}" for clip, world in takes.items()), sep=", ")
 
 
 if __name__ == "__main__":
