@@ -61,8 +61,8 @@ def check(poses: PoseSet) -> tuple[dict[str, list[str]], list[Take]]:
     everybody = [_up(take.body) for takes in subjects.values() for take in takes]
     for takes in subjects.values():
         # A few takes are judged with all others: who crawls misleads.
-        own = [_up(take.body) for take in takes]
-        [(up, _)] = Counter(filter(None, own if len(own) > 2 else everybody)).most_common(1) or [("z", 0)]
+        own = [_up(take.body) for take in takes] if len(takes) > 2 else everybody
+        [(up, _)] = Counter(filter(None, own)).most_common(1) or [("z", 0)]
         whole = _body_problem([take.body for take in takes], up)
         sides = _bends(np.concatenate([take.body for take in takes]))
         for take in takes:
@@ -80,22 +80,20 @@ def _sampled(poses: PoseSet, sequences: list[Sequence]) -> Take | None:
     values = values[:, np.isfinite(values).all(axis=(0, 2, 3))]  # (C, F, 17, 5)
     if not values.size:
         return None
-    positions, orientation = values[..., :3], sequences[0].orientation
-    pixels = [denormalize_pixels(v[..., 3:], *s.image_size) for v, s in zip(values, sequences, strict=True)]
-    projected = [_project(each, s) for each, s in zip(positions, sequences, strict=True)]
-    rotation = Rotation.from_euler("x", -90, degrees=True)  # camera axes, y down, to z up
-    if orientation is not None:
-        rotation = Rotation.from_quat(orientation, scalar_first=True)
-    body = positions[0] @ rotation.as_matrix().T
-    return Take(sequences, np.stack(pixels), np.stack(projected), positions[..., 2], body)
-
-
-def _project(positions: np.ndarray, sequence: Sequence) -> np.ndarray:
     cameras = {camera.orientation: camera for own in h36m_cameras().values() for camera in own}
-    if camera := cameras.get(sequence.orientation):  # type: ignore[arg-type]
-        return camera.project(positions)  # with its lens distortion, which the sequence does not tell
-    plane = positions[..., :2] / positions[..., 2:]
-    return denormalize_pixels(plane * sequence.intrinsics[:2] + sequence.intrinsics[2:], *sequence.image_size)
+    pixels, projected = [], []
+    for view, sequence in zip(values, sequences, strict=True):
+        pixels.append(denormalize_pixels(view[..., 3:], *sequence.image_size))
+        if camera := cameras.get(sequence.orientation):  # type: ignore[arg-type]
+            projected.append(camera.project(view[..., :3]))  # with its lens distortion
+        else:
+            plane = view[..., :2] / view[..., 2:3] * sequence.intrinsics[:2] + sequence.intrinsics[2:]
+            projected.append(denormalize_pixels(plane, *sequence.image_size))
+    rotation = Rotation.from_euler("x", -90, degrees=True)  # camera axes, y down, to z up
+    if (orientation := sequences[0].orientation) is not None:
+        rotation = Rotation.from_quat(orientation, scalar_first=True)
+    body = values[0, ..., :3] @ rotation.as_matrix().T
+    return Take(sequences, np.stack(pixels), np.stack(projected), values[..., 2], body)
 
 
 def _up(body: np.ndarray) -> str:
@@ -172,20 +170,20 @@ def _take_problem(take: Take, sides: bool | None) -> str:
 def describe(dataset: Dataset, poses: PoseSet, takes: list[Take], left_out: list[str]) -> str:
     """Frames and takes by action and subject, what is missing, and how far keypoints lie from the joints."""
     seen = [each for each in poses.sequences if each.camera == poses.sequences[0].camera]
-    frames: dict[tuple[str, str], list[int]] = {}
+    counts = Counter((each.subject, each.action_name) for each in seen)
+    frames: Counter[tuple[str, str]] = Counter()
     for each in seen:
-        frames.setdefault((each.subject, each.action_name), []).append(len(each))
-    subjects = [*dict.fromkeys(each.subject for each in seen)][:12]
+        frames[each.subject, each.action_name] += len(each)
+    subjects = [*dict.fromkeys(subject for subject, _ in counts)][:12]
     rows = [["frames (takes)", *subjects]]
-    for action in [*dict.fromkeys(each.action_name for each in seen)][:40]:
-        cells = [frames.get((subject, action)) for subject in subjects]
-        rows.append([action, *(f"{sum(cell)} ({len(cell)})" if cell else "-" for cell in cells)])
+    for action in [*dict.fromkeys(action for _, action in counts)][:40]:
+        keys = [(subject, action) for subject in subjects]
+        rows.append([action, *(f"{frames[key]} ({counts[key]})" if key in counts else "-" for key in keys)])
     gaps = [np.linalg.norm(take.keypoints - take.projected, axis=-1) for take in takes]  # (C, F, 17) each
     residuals = np.concatenate([each.reshape(-1, len(JOINT_NAMES)) for each in gaps])
     table = [["keypoints beside projected joints, px", "median", "90 % under"]]
     for name, column in zip((*JOINT_NAMES, "all"), (*residuals.T, residuals), strict=True):
         table.append([name, *(f"{np.percentile(column, share):.1f}" for share in (50, 90))])
-    counts = Counter((each.subject, each.action_name) for each in seen)
     absent = missing_takes(counts) if dataset.name == "h36m" else left_out
     missing = f"missing or left out ({len(absent)}): {'; '.join(absent[:10]) or 'nothing'}"
     return f"{poses}\n\n{text_table(rows)}\n\n{missing}\n\n{text_table(table)}"
@@ -196,6 +194,7 @@ def draw(path: Path, takes: list[Take]) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(16, 9), layout="constrained")
+    colours = ["#0072B2" if j in LEFT else "#D55E00" if j in RIGHT else "#4D4D4D" for j, _ in BONES]
     for number, index in enumerate(np.unique(np.linspace(0, len(takes) - 1, 12).round().astype(int))):
         take, frame = takes[index], len(takes[index].body) // 2
         camera = number % len(take.sequences)
@@ -208,9 +207,8 @@ def draw(path: Path, takes: list[Take]) -> None:
             axes.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1))
         views = (take.keypoints[camera, frame], body[:, ::2], body[:, 1:])
         for axes, points in zip((flat, *sides), views, strict=True):
-            for joint, parent in BONES:
-                colour = "#0072B2" if joint in LEFT else "#D55E00" if joint in RIGHT else "#4D4D4D"
-                axes.plot(*points[[joint, parent]].T, color=colour)
+            for bone, colour in zip(BONES, colours, strict=True):
+                axes.plot(*points[[*bone]].T, color=colour)
             axes.set(xticks=[], yticks=[], aspect="equal")
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
@@ -227,7 +225,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--sheet", metavar="FILE.png", type=Path, help="contact sheet (default: check_NAME.png)")
     options = parser.parse_args(argv)
     configure_output()
-    return run_command(lambda: _run(**vars(options)) if options.dataset else _list(options.root_path))
+    return run_command(lambda: _run(options) if options.dataset else _list(options.root_path))
 
 
 def _list(root: Path | None) -> None:
@@ -241,18 +239,17 @@ def _list(root: Path | None) -> None:
             print(f"{name}: {' '.join(str(error).split()[:12])} ...")
 
 
-def _run(
-    dataset: str, keypoints: str | None, root_path: Path | None, cache_dir: Path | None, sheet: Path | None
-) -> int:
-    chosen, sheet = find_dataset(dataset, root_path), sheet or Path(f"check_{dataset}.png")
-    poses = load(chosen, root_path, keypoints, cache_dir)
-    metadata = read_poses((root_path or Path(chosen.root)) / chosen.name)[1] if chosen.prepared else {}
+def _run(options: argparse.Namespace) -> int:
+    dataset, root = find_dataset(options.dataset, options.root_path), options.root_path
+    poses = load(dataset, root, options.keypoints, options.cache_dir)
+    metadata = read_poses((root or Path(dataset.root)) / dataset.name)[1] if dataset.prepared else {}
     problems, takes = check(poses)
     if not takes:
-        raise UserError(f"{dataset}: no frame without NaN or infinity; make the data set again")
-    print(describe(chosen, poses, takes, [*metadata.get("missing", []), *metadata.get("left_out", [])]))
+        raise UserError(f"{dataset.name}: no frame without NaN or infinity; make the data set again")
+    print(describe(dataset, poses, takes, [*metadata.get("missing", []), *metadata.get("left_out", [])]))
     for text, found in problems.items():
         print(f"\nwrong in {len(found)} takes ({'; '.join(found[:4])}{'; ...' if found[4:] else ''}): {text}")
+    sheet = options.sheet or Path(f"check_{dataset.name}.png")
     draw(sheet, takes)
     print(f"\nproblems: {len(problems) or 'none'}; wrote {sheet}")
     return 1 if problems else 0

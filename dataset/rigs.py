@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Mapping, Sequence
 
@@ -69,17 +70,15 @@ def match(nodes: Sequence[Node], joint_map: Mapping[str, list[str]]) -> Joints:
                 missing.append(f"{pair[1]} below {pair[0]}")
     if missing:
         there = ", ".join(name[:60] for name in [*names][:0:-1][:80] if not name.endswith(END))
-        raise UserError(
-            f"found no joint for {', '.join(missing)} among {there}; say which is which with --joint_map"
-        )
+        missed = ", ".join(missing)
+        raise UserError(f"found no joint for {missed} among {there}; say which is which with --joint_map")
     return joints
 
 
 def _by_table(nodes: Sequence[Node]) -> Joints:
     plain = [_plain(node.name) for node in nodes]
-    ordered = sorted(name for name in plain[1:] if not name.endswith("end")) or [""]
-    pairs = zip(ordered[0], ordered[-1], strict=False)
-    prefix = len([*itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)])  # all names begin with it
+    named = [name for name in plain[1:] if not name.endswith("end")]
+    prefix = len(os.path.commonprefix(named))  # noqa: RUF071, characters are meant
     known: dict[str, Node] = {}
     for cut in (0, prefix):
         for node, name in zip(nodes, plain, strict=True):
@@ -93,10 +92,8 @@ def _by_table(nodes: Sequence[Node]) -> Joints:
         sided = [(side + name, side[0] + name, name + side, name + side[0]) for name in names]
         forms[f"{side}_{joint}"] = [*itertools.chain(*sided)]
     found = {joint: [known[name] for name in names if name in known][:1] for joint, names in forms.items()}
-    if not found["head"]:
-        found["head"] = [node for node in nodes if node.name.endswith(END) and node.parent in found["neck"]][
-            :1
-        ]
+    tips = [node for node in nodes if node.name.endswith(END) and node.parent in found["neck"]]
+    found["head"] = found["head"] or tips[:1]
     return {joint: each for joint, each in found.items() if each}
 
 
@@ -119,7 +116,8 @@ def to_joints(
         unit: One of ``UNITS``; guessed by the length of the legs when None.
 
     Returns:
-        (F, 17, 3) positions in the file's axes, metres; the unit; see ``is_mirrored``.
+        (F, 17, 3) positions in the file's axes, metres; the unit; whether left and
+        right are swapped, None if unclear.
 
     Raises:
         UserError: The body has no human size, or moves as none does.
@@ -146,9 +144,7 @@ def to_joints(
         trunk = head.inv().apply(pose[:, THORAX] - pose[:, ROOT]).mean(axis=0)
         top = trunk / max(float(np.linalg.norm(trunk)), 1e-9) * HEAD_HEIGHT * leg
         pose[:, HEAD] = pose[:, NECK] + head.apply(top)
-    mirrored = is_mirrored(
-        pose, {side: points[f"{side}_toe"] for side in ("left", "right") if f"{side}_toe" in points}
-    )
+    mirrored = _is_mirrored(pose, {side: points.get(f"{side}_toe") for side in ("right", "left")})
     pose *= UNITS[unit]
     speed = np.linalg.norm(np.diff(pose - pose[:, [ROOT]], axis=0), axis=-1).max(axis=1) * rate
     if len(speed) and np.median(speed) > MAX_SPEED:
@@ -159,10 +155,10 @@ def to_joints(
 
 def _halfway(way: np.ndarray) -> np.ndarray:
     """(F, 3) half the way along a chain of points (F, N, 3), always at one place of one bone."""
-    reached = np.cumsum(np.median(np.linalg.norm(np.diff(way, axis=1), axis=-1), axis=0))  # (N - 1,)
-    bone = int(np.searchsorted(reached, reached[-1] / 2))
-    start = reached[bone - 1] if bone else 0.0
-    fraction = (reached[-1] / 2 - start) / max(reached[bone] - start, 1e-9)
+    lengths = np.median(np.linalg.norm(np.diff(way, axis=1), axis=-1), axis=0)  # (N - 1,)
+    reached = np.concatenate([[0.0], np.cumsum(lengths)])
+    bone = int(np.searchsorted(reached[1:], reached[-1] / 2))
+    fraction = (reached[-1] / 2 - reached[bone]) / max(lengths[bone], 1e-9)
     return (1 - fraction) * way[:, bone] + fraction * way[:, bone + 1]
 
 
@@ -186,24 +182,19 @@ def z_up(pose: np.ndarray, up: str) -> np.ndarray:
     return np.stack({"z": (x, y, z), "y": (x, -z, y), "-y": (x, z, -y)}[up], axis=-1)
 
 
-def is_mirrored(pose: np.ndarray, toes: Mapping[str, np.ndarray]) -> bool | None:
-    """Whether knees and toes point to where left and right say that back is; None if unclear.
-
-    Args:
-        pose: (F, 17, 3) positions.
-        toes: (F, 3) of the "left" and the "right" toe, if known.
-    """
+def _is_mirrored(pose: np.ndarray, toes: Mapping[str, np.ndarray | None]) -> bool | None:
+    """Whether knees and toes (F, 3) point to where left and right say that back is; None if unclear."""
     front = np.cross(pose[:, LEFT_LEG[0]] - pose[:, RIGHT_LEG[0]], pose[:, THORAX] - pose[:, ROOT])
-    back: dict[str, list[np.ndarray]] = {"knees": [], "toes": []}
-    for side, (hip, knee, ankle) in (("right", RIGHT_LEG), ("left", LEFT_LEG)):
+    knees, feet = [], []
+    for toe, (hip, knee, ankle) in zip(toes.values(), (RIGHT_LEG, LEFT_LEG), strict=True):
         leg, thigh = pose[:, ankle] - pose[:, hip], pose[:, knee] - pose[:, hip]
         along = np.sum(leg * thigh, axis=-1) / np.maximum(np.sum(leg * leg, axis=-1), 1e-12)
         bend = thigh - along[:, None] * leg
         bent = np.linalg.norm(bend, axis=-1) > 0.05 * np.linalg.norm(thigh, axis=-1)
-        back["knees"].append(np.sum(bend * front, axis=-1)[bent] < 0)
-        if side in toes:
-            back["toes"].append(np.sum((toes[side] - pose[:, ankle]) * front, axis=-1) < 0)
-    votes = [np.concatenate(each) for each in back.values() if each]
+        knees.append(np.sum(bend * front, axis=-1)[bent] < 0)
+        if toe is not None:
+            feet.append(np.sum((toe - pose[:, ankle]) * front, axis=-1) < 0)
+    votes = [np.concatenate(each) for each in (knees, feet) if each]
     fractions = [each.mean() for each in votes if len(each) > 10]
     verdicts = {bool(round(each)) if abs(each - 0.5) > 0.4 else None for each in fractions}
     return verdicts.pop() if len(verdicts) == 1 else None
