@@ -67,8 +67,8 @@ def prepare(
         UserError: Options or files cannot be used; every such file is named.
     """
     read = {name: options.pop(name) for name in ("fps", "source_fps", "unit")}
-    path = options.pop("joint_map")
-    joint_map = read_joint_map(path) if path else {}
+    given = options.pop("joint_map")
+    joint_map = read_joint_map(given) if given else {}
     takes: dict[str, Take] = {}  # by digest
     left_out, copies = [], []
     files = find(source)
@@ -83,10 +83,9 @@ def prepare(
         if first is not take:
             copies.append(f"{name}{path.suffix}: the same, byte for byte, as {first.metadata['file']}")
     if left_out and not (skip_bad and takes):
-        more = f"\n  and {len(left_out) - 20} more" if left_out[20:] else ""
         hint = "" if skip_bad or not takes else "; fix or remove them, or give --skip_bad"
-        listed = "\n  ".join(left_out[:20])
-        raise UserError(f"{len(left_out)} of {len(files)} files cannot be used{hint}:\n  {listed}{more}")
+        listed = "\n  ".join(left_out[:20] + (["..."] if left_out[20:] else []))
+        raise UserError(f"{len(left_out)} of {len(files)} files cannot be used{hint}:\n  {listed}")
     for line in left_out + copies:
         log.info("left out: %s", line)
     split = _split(list(takes.values()), source, **options)
@@ -100,22 +99,20 @@ def prepare(
     log.info("%s: %d frames x 4 cameras of %d files", folder, frames, len(index))
     log.info("train: %s; test: %s", ", ".join(split["train"]) or "nobody", ", ".join(split["test"]))
     for key, title in SUMMARY.items():
-        for value, count in Counter(entry[key] for entry in index).most_common():
+        for value, count in Counter(entry[key] for entry in index if entry[key]).most_common():
             some = [entry["file"] for entry in index if entry[key] == value][:5] if count < len(index) else []
-            if value:
-                log.info("%s: %s, %d files %s", title, value, count, ", ".join(some))
+            log.info("%s: %s, %d files %s", title, value, count, ", ".join(some))
 
 
 def read_joint_map(path: str | os.PathLike[str]) -> dict[str, list[str]]:
     """Reads a file of ``--joint_map``: by our joint's name the rig's, or a list whose middle is meant."""
-    content = read_json(path)
+    content, known = read_json(path), dict.fromkeys((*JOINT_NAMES, *OPTIONAL))
     entries = content.items() if isinstance(content, dict) else ()
     joints = {name: [given] if isinstance(given, str) else given for name, given in entries}
     named = all(isinstance(each, list) and {*map(type, each)} == {str} for each in joints.values())
-    if not joints or not named or not {*JOINT_NAMES, *OPTIONAL}.issuperset(joints):
+    if not joints or not named or not joints.keys() <= known.keys():
         example = '{"left_hip": "LeftThigh", "head": "Head/end", "thorax": ["LeftArm", "RightArm"]}'
-        known = ", ".join(dict.fromkeys((*JOINT_NAMES, *OPTIONAL)))
-        raise UserError(f"{path}: expected JSON like {example}, with names of {known}")
+        raise UserError(f"{path}: expected JSON like {example}, with names of {', '.join(known)}")
     return joints
 
 
@@ -128,7 +125,7 @@ def find(folder: Path) -> dict[str, Path]:
             found[name] = path
     if not found:
         raise UserError(f"--source {folder}: expected a folder with .bvh, or .amc and .asf files; found none")
-    return {name: found[name] for name in sorted(found)}
+    return dict(sorted(found.items()))
 
 
 def convert(path: Path, name: str, joint_map: Mapping[str, list[str]], **options: Any) -> Take:
@@ -137,14 +134,13 @@ def convert(path: Path, name: str, joint_map: Mapping[str, list[str]], **options
     Raises:
         UserError, OSError, ValueError, LookupError: It cannot be used; the message does not name it.
     """
-    used = [path]
+    used, given = [path], options["source_fps"]
     if path.suffix.lower() == ".amc":
         there = [each for each in path.parent.iterdir() if each.suffix.lower() == ".asf"]
         fitting = [each for each in there if path.stem.lower().startswith(each.stem.lower())]
         if not fitting and len(there) != 1:
             raise UserError("expected one .asf file beside it, or one whose name its own begins with")
         used.append(max(fitting or there, key=lambda each: len(each.stem)))
-    given = options["source_fps"]
     whole, rate, note = read_amc(path, used[1], given) if used[1:] else read_bvh(path, given)
     joints = match(whole, joint_map)
     needed = {above for found in joints.values() for node in found for above in node.line()}
@@ -155,9 +151,6 @@ def convert(path: Path, name: str, joint_map: Mapping[str, list[str]], **options
     metadata = {"file": name + path.suffix, "digest": "".join(map(sha256, used)), "rate": round(rate, 2)}
     metadata |= {"unit": taken, "up": up_axis(pose), "mirrored": mirrored, "false_start": false_start}
     return Take(path, name, pose.astype(np.float32), metadata | {"rig": rig, "note": note})
-
-
-# Subjects and actions
 
 
 def _split(
@@ -211,9 +204,6 @@ def _words(text: str) -> list[str]:
     return [word for word in re.split(r"[_\s.\-()\[\]]+", text) if word]
 
 
-# Virtual cameras
-
-
 def _views(
     takes: list[Take], split: dict[str, list[str]], up: str | None, index: list[dict[str, Any]]
 ) -> Iterator[tuple[Sequence, np.ndarray, np.ndarray]]:
@@ -233,15 +223,13 @@ def _views(
         ankle = float(np.percentile(pose[:, ANKLES, 2].min(axis=1), 1))  # the lowest, but for glitches
         floor = ankle - ANKLE_HEIGHT * leg_length(pose) / LEG
         action, frames = f"{action_of(take.name, take.subject)} {take.name}", 0
-        cameras = setups[take.subject]
-        for start, seen in placed(pose, cameras, headings, floor):
+        for start, seen in placed(pose, setups[take.subject], headings, floor):
             frames += len(seen[0][0])
-            for number, (camera, (points, pixels)) in enumerate(zip(cameras, seen, strict=True)):
-                fx, fy, cx, cy = camera.intrinsics().tolist()
-                size = camera.width, camera.height
-                lens, turn = (fx, fy, cx, cy), camera.orientation
-                view = Sequence(take.subject, action, number, 0, len(points), lens, size, start, 1, turn)
-                yield view, normalize_pixels(pixels, *size), points
+            for number, (points, pixels) in enumerate(seen):
+                camera = setups[take.subject][number]
+                lens, size = tuple(camera.intrinsics().tolist()), (camera.width, camera.height)
+                span = (0, len(points), lens, size, start, 1, camera.orientation)
+                yield Sequence(take.subject, action, number, *span), normalize_pixels(pixels, *size), points
         about = {"subject": take.subject, "frames": frames, "frames_out_of_view": len(pose) - frames}
         index.append(take.metadata | about)
     if not any(entry["frames"] for entry in index):
@@ -286,13 +274,8 @@ def placed(
 
 
 def place(pose: np.ndarray, heading: float, floor: float) -> np.ndarray:
-    """Moves a take (F, 17, 3), metres, z up, to the cameras' room: rotated, centred, the floor at z = 0.
-
-    Args:
-        pose: Joint positions.
-        heading: Radians of the rotation about the vertical.
-        floor: Height of the floor in ``pose``.
-    """
+    """Moves a take (F, 17, 3), metres, z up, to the cameras' room: rotated by ``heading`` radians about the
+    vertical, centred, and its floor, at the height ``floor``, at z = 0."""
     rotated = pose @ Rotation.from_euler("z", heading).as_matrix().T
     path = rotated[:, ROOT, :2]
     return rotated - np.append((path.min(axis=0) + path.max(axis=0)) / 2, floor)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import itertools
 import logging
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -86,8 +87,7 @@ def prepare(*, source: Path, folder: Path, skeleton: str, cameras: tuple[int, ..
             f"--source {source}: expected S1/Seq1/annot.mat and so on to S8/Seq2, camera.calibration beside "
             f"each, or mpi_inf_3dhp_test_set/TS1/annot_data.mat and so on to TS6; found none. {ORIGIN}"
         )
-    missing = [name for name in wanted if name not in found]
-    if missing:
+    if missing := [name for name in wanted if name not in found]:
         log.warning("missing, and left out: %s", ", ".join(missing))
     there = {name.partition("/")[0] for name in found}
     train, tested = ([each for each in part if each in there] for part in (SUBJECTS, TEST_SIZES))
@@ -102,7 +102,9 @@ def _views(found: dict[str, Path], skeleton: str, cameras: tuple[int, ...]) -> I
     for name, path in progress(found.items(), desc="converting", unit="file"):
         subject, _, action = name.partition("/")
         if subject in TEST_SIZES:
-            yield from _test_views(path, subject, skeleton)
+            arrays, labels = _test_arrays(path, skeleton)
+            sequence = Sequence(subject, "", 0, 0, 0, (0, 0, 0, 0), TEST_SIZES[subject])
+            yield from _runs(str(path), sequence, arrays, labels, ACTIVITIES, None)
             continue
         calibrations = read_calibration(path.with_name("camera.calibration"))
         for camera, arrays in zip(cameras, _training_arrays(path, skeleton, cameras), strict=True):
@@ -113,6 +115,7 @@ def _views(found: dict[str, Path], skeleton: str, cameras: tuple[int, ...]) -> I
 
 
 def _training_arrays(path: Path, skeleton: str, cameras: tuple[int, ...]) -> list[list[np.ndarray]]:
+    """Of each camera (F, 17, 2) pixels and twice (F, 17, 3) mm: see ``_runs``."""
     from scipy.io import loadmat
 
     names = {"annot2": 2, "annot3": 3, skeleton: 3}
@@ -123,11 +126,11 @@ def _training_arrays(path: Path, skeleton: str, cameras: tuple[int, ...]) -> lis
         views = []
         for camera in cameras:
             cells = {name: np.asarray(content[name].ravel()[camera], np.float64) for name in names}
-            if len({len(cell) for cell in cells.values()}) > 1:
+            if len({*map(len, cells.values())}) > 1:
                 raise ValueError(f"camera {camera}: arrays of different numbers of frames")
             # (F, 28 * C) -> (F, 28, C) -> (F, 17, C)
-            shaped = {name: cell.reshape(len(cell), 28, names[name]) for name, cell in cells.items()}
-            views.append([shaped[name][:, MPI_INF_3DHP_28_KEPT] for name in ("annot2", "annot3", skeleton)])
+            shaped = {n: c.reshape(len(c), 28, names[n])[:, MPI_INF_3DHP_28_KEPT] for n, c in cells.items()}
+            views.append([shaped[name] for name in ("annot2", "annot3", skeleton)])
         return views
 
 
@@ -143,7 +146,7 @@ def _check_unpacked(data: bytes) -> None:
         raise ValueError(f"it unpacks to more than {MAX_BYTES:,} bytes")
 
 
-def _test_views(path: Path, subject: str, skeleton: str) -> Iterator[View]:
+def _test_arrays(path: Path, skeleton: str) -> tuple[list[np.ndarray], np.ndarray]:
     import h5py
 
     with damaged(path, "annot_data.mat of MPI-INF-3DHP's test set"), h5py.File(path, "r") as file:
@@ -153,15 +156,13 @@ def _test_views(path: Path, subject: str, skeleton: str) -> Iterator[View]:
             for name, channels in (("annot2", 2), ("annot3", 3), (skeleton, 3))
         ]
         valid = hdf5_array(file, "valid_frame").ravel() != 0
-        labels = np.zeros(len(valid))
         if "activity_annotation" in file:
             labels = hdf5_array(file, "activity_annotation").ravel()
         else:
             log.warning("%s has no activity_annotation: its actions are %s", path, ACTIVITIES[0])
+            labels = np.zeros(len(valid))
         labels = np.where(np.isin(labels, range(len(ACTIVITIES))), labels, 0).astype(int)
-        labels = np.where(valid, labels, -1)
-    sequence = Sequence(subject, "", 0, 0, 0, (0, 0, 0, 0), TEST_SIZES[subject])
-    yield from _runs(str(path), sequence, arrays, labels, ACTIVITIES, None)
+        return arrays, np.where(valid, labels, -1)
 
 
 def _runs(
@@ -182,21 +183,24 @@ def _runs(
         actions: Names of the actions.
         calibration: What is known of the camera.
     """
-    with damaged(where, f"valid frames, finite numbers, thighs of {THIGH[0]} to {THIGH[1]} mm"):
+    with damaged(
+        where, f"valid frames, finite numbers, thighs of {THIGH[0]} to {THIGH[1]} mm, depths over 0"
+    ):
         valid = labels >= 0
         pixels, metric, positions = (array.astype(np.float64) for array in arrays)
         values = np.concatenate([pixels[valid], metric[valid], positions[valid]], axis=-1)  # (F, 17, 8)
         bones = [metric[valid][:, leg[1]] - metric[valid][:, leg[0]] for leg in (LEFT_LEG, RIGHT_LEG)]
         thigh = np.median(np.linalg.norm(bones, axis=-1)) if valid.any() else 0.0
-        if not np.isfinite(values).all() or not THIGH[0] < thigh < THIGH[1]:
-            raise ValueError(f"{valid.sum()} valid frames, thighs of {thigh:.4g} mm")
+        depth = metric[valid][..., 2].min(initial=np.inf)
+        if not np.isfinite(values).all() or not THIGH[0] < thigh < THIGH[1] or depth <= 0:
+            raise ValueError(f"{valid.sum()} valid frames, thighs of {thigh:.4g} mm, depths from {depth:.4g}")
     keypoints = normalize_pixels(pixels, *sequence.image_size)
     lens, orientation = _camera(where, sequence.image_size, keypoints[valid], metric[valid], calibration)
+    sequence = replace(sequence, intrinsics=lens, orientation=orientation)
     edges = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
     for start, stop in itertools.pairwise(edges):
         if valid[start]:
             run = replace(sequence, action=actions[int(labels[start])], stop=stop - start, first_frame=start)
-            run = replace(run, intrinsics=lens, orientation=orientation)
             yield run, keypoints[start:stop], positions[start:stop] / 1000
 
 
@@ -204,8 +208,6 @@ def _camera(
     where: str, size: tuple[int, int], keypoints: np.ndarray, metric: np.ndarray, known: Calibration | None
 ) -> tuple[Lens, tuple[float, float, float, float] | None]:
     """Lens and orientation of a camera: the calibration's where it fits the keypoints, else a fitted lens."""
-    if not (metric[..., 2] > 0).all():
-        raise UserError(f"{where}: expected positions in front of the camera, found depths of 0 or less")
     plane = metric[..., :2] / metric[..., 2:]
 
     def error(lens: Lens) -> float:
@@ -214,7 +216,7 @@ def _camera(
 
     if known and known.size == size and error(known.lens) < MAX_ERROR:
         ankles = (metric[:, LEFT_LEG[2]] + metric[:, RIGHT_LEG[2]]) / 2
-        return known.lens, orientation(known.rotation, metric[:, HEAD] - ankles)
+        return known.lens, _orientation(known.rotation, metric[:, HEAD] - ankles)
     if known:
         log.warning("%s: its calibration misses the keypoints by %.0f px, not used", where, error(known.lens))
     lines = (np.polyfit(plane[..., n].ravel(), keypoints[..., n].ravel(), 1).tolist() for n in (0, 1))
@@ -228,23 +230,17 @@ def read_calibration(path: Path) -> dict[int, Calibration]:
     """Cameras of a ``camera.calibration`` file by their numbers; none where there is no file.
 
     Of each camera the file has lines that begin with "name", "size" (pixels), "intrinsic" (4 x 4, pixels) and
-    "extrinsic" (4 x 4, world to camera), row after row.
-
-    Raises:
-        UserError: A line is missing or invalid.
+    "extrinsic" (4 x 4, world to camera), row after row. A UserError if one is missing or invalid.
     """
     if not path.is_file():
         log.warning("%s is missing: lenses are found from the annotations, without orientation", path)
         return {}
-    cameras: list[dict[str, list[str]]] = []
     calibrations = {}
     with damaged(path, "cameras, each with name, size, intrinsic and extrinsic"):
-        for line in read_bytes(path, 2**20).decode(errors="replace").splitlines():
-            word, *values = line.split() or [""]
-            cameras += [{}] if word == "name" else []
-            if cameras:
-                cameras[-1][word] = values
-        for lines in cameras:
+        _, *cameras = re.split(r"^name\b", read_bytes(path, 2**20).decode(errors="replace"), flags=re.M)
+        for camera in cameras:
+            number, *rows = (line.split() for line in camera.splitlines() if line.strip())
+            lines = {word: values for word, *values in rows}
             width, height = map(int, lines["size"])
             k, extrinsic = (np.array(lines[n], np.float64).reshape(4, 4) for n in ("intrinsic", "extrinsic"))
             turn = extrinsic[:3, :3]
@@ -252,19 +248,15 @@ def read_calibration(path: Path) -> dict[int, Calibration]:
                 raise ValueError("extrinsic is no rotation")
             cx, cy = normalize_pixels(k[:2, 2], width, height).tolist()
             lens = (float(k[0, 0] / width * 2), float(k[1, 1] / width * 2), cx, cy)
-            calibrations[int(lines["name"][0])] = Calibration((width, height), lens, turn)
+            calibrations[int(number[0])] = Calibration((width, height), lens, turn)
     return calibrations
 
 
-def orientation(rotation: np.ndarray, body: np.ndarray) -> tuple[float, float, float, float] | None:
+def _orientation(rotation: np.ndarray, body: np.ndarray) -> tuple[float, float, float, float] | None:
     """Quaternion (w, x, y, z) that rotates the camera's axes into those of a world whose z points up.
 
-    Args:
-        rotation: (3, 3) the calibration's world into the camera's axes; it does not say which way is up.
-        body: (F, 3) from the ankles to the head, in the camera's axes: people mostly stand.
-
-    Returns:
-        None where people do not mostly stand along one axis of the world.
+    The calibration's world, which ``rotation`` brings into the camera's axes, does not say which way is up:
+    people mostly stand, so the bodies do, (F, 3) from the ankles to the head. None where they do not.
     """
     mean = (body / np.maximum(np.linalg.norm(body, axis=1, keepdims=True), 1e-9)).mean(axis=0) @ rotation
     strongest = int(np.abs(mean).argmax())
