@@ -26,39 +26,37 @@ class ResidualMlp(nn.Module):
     and the norm of the weights is not limited.
     """
 
-    def __init__(self, hidden: int = 1024, blocks: int = 2, dropout: float = 0.5) -> None:
+    def __init__(self, hidden: int = 1024) -> None:
         super().__init__()
-        self.first = _dense(NUM_JOINTS * 2, hidden, dropout)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(_dense(hidden, hidden, dropout), _dense(hidden, hidden, dropout))
-            for _ in range(blocks)
-        )
+
+        def layer(inputs: int) -> nn.Sequential:
+            return nn.Sequential(
+                nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Dropout(0.5)
+            )
+
+        self.first = layer(NUM_JOINTS * 2)
+        self.blocks = nn.ModuleList(nn.Sequential(layer(hidden), layer(hidden)) for _ in range(2))
         self.last = nn.Linear(hidden, NUM_JOINTS * 3)
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):  # He et al., ICCV 2015, as the paper says
-                nn.init.kaiming_normal_(layer.weight)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):  # He et al., ICCV 2015, as the paper says
+                nn.init.kaiming_normal_(module.weight)
 
     def forward(self, keypoints: Tensor) -> Tensor:
         """Maps (B, F, J, 2) to (B, F, J, 3)."""
         x = self.first(keypoints.flatten(0, 1).flatten(1))  # (B, F, J, 2) -> (B * F, J * 2) -> (B * F, C)
         for block in self.blocks:
             x = x + block(x)
-        pose = self.last(x).unflatten(1, (NUM_JOINTS, 3))  # (B * F, J, 3)
-        return pose.unflatten(0, keypoints.shape[:2])  # (B, F, J, 3)
-
-
-def _dense(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU(), nn.Dropout(dropout))
+        return self.last(x).unflatten(1, (NUM_JOINTS, 3)).unflatten(0, keypoints.shape[:2])  # (B, F, J, 3)
 
 
 class GraphLayer(nn.Module):
     """A modulated graph convolution with batch normalisation over poses and joints, ReLU and dropout."""
 
-    def __init__(self, inputs: int, outputs: int, dropout: float) -> None:
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv = ModulatedGraphConv(inputs, outputs)
         self.norm = nn.BatchNorm1d(outputs)
-        self.tail = nn.Sequential(nn.ReLU(), nn.Dropout(dropout))
+        self.tail = nn.Sequential(nn.ReLU(), nn.Dropout(0.2))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, J, in) to (B, J, out)."""
@@ -95,15 +93,13 @@ class ModulatedGCN(nn.Module):
     without the non-local block.
     """
 
-    def __init__(self, channels: int = 384, blocks: int = 4, dropout: float = 0.2) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.first = GraphLayer(2, channels, dropout)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(GraphLayer(channels, channels, dropout), GraphLayer(channels, channels, dropout))
-            for _ in range(blocks)
-        )
-        self.non_local = NonLocal(channels)
-        self.last = ModulatedGraphConv(channels, 3)
+        self.first = GraphLayer(2, 384)
+        blocks = (nn.Sequential(GraphLayer(384, 384), GraphLayer(384, 384)) for _ in range(4))
+        self.blocks = nn.ModuleList(blocks)
+        self.non_local = NonLocal(384)
+        self.last = ModulatedGraphConv(384, 3)
 
     def forward(self, keypoints: Tensor) -> Tensor:
         """Maps (B, F, J, 2) to (B, F, J, 3)."""
@@ -116,11 +112,11 @@ class ModulatedGCN(nn.Module):
 class EncoderLayer(nn.Module):
     """Attention over the joints, then an MLP, each with normalisation before it and a residual connection."""
 
-    def __init__(self, channels: int, hidden: int, heads: int, dropout: float, drop_path: float) -> None:
+    def __init__(self, drop_path: float) -> None:
         super().__init__()
-        self.norm_attn, self.norm_mlp = nn.LayerNorm(channels), nn.LayerNorm(channels)
-        self.attn = Attention(channels, heads, dropout)
-        self.mlp = Mlp(channels, hidden, dropout)
+        self.norm_attn, self.norm_mlp = nn.LayerNorm(256), nn.LayerNorm(256)
+        self.attn = Attention(256, 8, 0.1)
+        self.mlp = Mlp(256, 1024, 0.1)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -135,16 +131,13 @@ class JointTransformer(nn.Module):
     It has HTNet's size (3.17 million parameters), embedding, dropout and stochastic depth.
     """
 
-    def __init__(
-        self, layers: int = 4, channels: int = 256, hidden: int = 1024, heads: int = 8, dropout: float = 0.1
-    ) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.pos_embed = nn.Parameter(torch.zeros(1, NUM_JOINTS, channels))
-        self.patch_embed = nn.Linear(2, channels)
-        rates = torch.linspace(0.1, 0.3, layers).tolist()
-        encoder = (EncoderLayer(channels, hidden, heads, dropout, rate) for rate in rates)
-        self.encoder = nn.Sequential(*encoder, nn.LayerNorm(channels))
-        self.last = nn.Linear(channels, 3)
+        self.pos_embed = nn.Parameter(torch.zeros(1, NUM_JOINTS, 256))
+        self.patch_embed = nn.Linear(2, 256)
+        rates = torch.linspace(0.1, 0.3, 4).tolist()
+        self.encoder = nn.Sequential(*map(EncoderLayer, rates), nn.LayerNorm(256))
+        self.last = nn.Linear(256, 3)
 
     def forward(self, keypoints: Tensor) -> Tensor:
         """Maps (B, F, J, 2) to (B, F, J, 3)."""

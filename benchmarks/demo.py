@@ -11,8 +11,6 @@ import argparse
 import time
 from pathlib import Path
 
-import numpy as np
-
 from common.metrics import p_mpjpe
 from common.skeleton import COCO17, H36M17
 from demo import Estimator
@@ -22,40 +20,28 @@ from demo.lib.media import is_video, read_image
 LIMBS = tuple(name for name in COCO17.joints[5:] if name in H36M17.joints)
 
 
-def image(path: Path, estimator: Estimator) -> str:
-    """One line on an image."""
-    pixels = read_image(path)
-    estimator(pixels)  # the first call is not counted
+def measure(path: Path, estimator: Estimator) -> str:
+    """One line on an image or a video."""
+    source = path if is_video(path) else read_image(path)
+    if source is not path:
+        estimator(source)  # the first call is not counted
     start = time.perf_counter()
-    result = estimator(pixels)
+    result = estimator(source)
     taken = time.perf_counter() - start
+    people = f"{path.name}: {len(result.tracks)} people"
     with estimator.borrowed() as detector:
-        people = detector(pixels)
+        if source is path:
+            passes = getattr(detector, "passes", {})
+            counts = ", ".join(f"{count / result.frame_count:.2f} {name}" for name, count in passes.items())
+            return f"{people}, {result.frame_count / taken:.1f} frames per second, passes per frame: {counts}"
+        found = detector(source)
     apart = []
-    for track, person in zip(result.tracks, people, strict=False):
+    for track, person in zip(result.tracks, found, strict=False):
         if person.world is not None:
-            pose = track.poses[:, H36M17.indices(LIMBS)].astype(np.float64)
-            apart.append(
-                p_mpjpe(pose, person.world[None, COCO17.indices(LIMBS)].astype(np.float64))[0] * 1000
-            )
+            pose = track.poses[:, H36M17.indices(LIMBS)].astype(float)
+            apart.append(1000 * p_mpjpe(pose, person.world[None, COCO17.indices(LIMBS)].astype(float))[0])
     distances = ", ".join(f"{value:.0f}" for value in apart) or "-"
-    return (
-        f"{path.name}: {len(result.tracks)} people, {taken * 1e3:.0f} ms, {distances} mm from BlazePose's 3D"
-    )
-
-
-def video(path: Path, estimator: Estimator) -> str:
-    """One line on a video."""
-    start = time.perf_counter()
-    result = estimator(path)
-    taken = time.perf_counter() - start
-    with estimator.borrowed() as detector:
-        passes = getattr(detector, "passes", {})
-    counts = ", ".join(f"{count / result.frame_count:.2f} {name}" for name, count in passes.items())
-    rate = result.frame_count / taken
-    return (
-        f"{path.name}: {len(result.tracks)} people, {rate:.1f} frames per second, passes per frame: {counts}"
-    )
+    return f"{people}, {taken * 1e3:.0f} ms, {distances} mm from BlazePose's 3D"
 
 
 def main() -> None:
@@ -65,8 +51,7 @@ def main() -> None:
     parser.add_argument("--mode", choices=MODES, default="balanced")
     args = parser.parse_args()
     for path in args.inputs:
-        estimator = Estimator(mode=args.mode)
-        print((video if is_video(path) else image)(path, estimator), flush=True)
+        print(measure(path, Estimator(mode=args.mode)), flush=True)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,10 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -57,43 +56,42 @@ EQUAL = ("samples", "batch_size", "amp", "data", "training_poses", "test_poses")
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A row of the table of lifters, or of recipes."""
 
     title: str
-    build: Callable[..., nn.Module]
+    build: Callable[..., nn.Module] = HTNet
     seeds: int = 1
-    sources: tuple[str, ...] = SOURCES  # keypoints to train on
+    sources: tuple[str, ...] = SOURCES[:1]  # keypoints to train on
     refine: bool = False  # train and evaluate it with the refine head
     options: str | None = None  # of a recipe: options of main.py beside those of the published one
 
 
+ROWS = {
+    "htnet": Row("HTNet", HTNet, 3, SOURCES),
+    "mgcn": Row("Modulated GCN (Zou and Tang 2021)", ModulatedGCN, 3, SOURCES),
+    "transformer": Row("joint transformer of HTNet's size", JointTransformer, 1, SOURCES),
+    "martinez": Row("residual MLP (Martinez et al. 2017)", ResidualMlp, 1, SOURCES),
+    "htnet_refine": Row(
+        "HTNet, refined (uses the true root depth and the camera)", HTNet, 1, SOURCES, refine=True
+    ),
+    "no_ljc": Row("HTNet without LJC (joint level)", partial(ablated, "lgc")),
+    "no_ipc": Row("HTNet without IPC (part level)", partial(ablated, "ipc")),
+    "no_gbi": Row("HTNet without GBI (body level)", partial(ablated, "gbi")),
+    "parallel": Row("HTNet, parallel streams", partial(ablated, "parallel")),
+    "crossed_arms": Row("HTNet, arms crossed in IPC", partial(ablated, "crossed_arms")),
+    "published": Row("published recipe", options=""),
+}
 RECIPES = {
-    "published": "",
     "cosine": "--recipe cosine",
     "bones": "--bone_loss 0.5 --symmetry_loss 0.1",
     "cameras": "--virtual_cameras",
     "open": "--recipe open",
 }
-ROWS = {
-    "htnet": Row("HTNet", HTNet, seeds=3),
-    "mgcn": Row("Modulated GCN (Zou and Tang 2021)", ModulatedGCN, seeds=3),
-    "transformer": Row("joint transformer of HTNet's size", JointTransformer),
-    "martinez": Row("residual MLP (Martinez et al. 2017)", ResidualMlp),
-    "htnet_refine": Row("HTNet, refined (uses the true root depth and the camera)", HTNet, refine=True),
-    "no_ljc": Row("HTNet without LJC (joint level)", partial(ablated, "lgc"), sources=SOURCES[:1]),
-    "no_ipc": Row("HTNet without IPC (part level)", partial(ablated, "ipc"), sources=SOURCES[:1]),
-    "no_gbi": Row("HTNet without GBI (body level)", partial(ablated, "gbi"), sources=SOURCES[:1]),
-    "parallel": Row("HTNet, parallel streams", partial(ablated, "parallel"), sources=SOURCES[:1]),
-    "crossed_arms": Row("HTNet, arms crossed in IPC", partial(ablated, "crossed_arms"), sources=SOURCES[:1]),
-    **{
-        name: Row(
-            f"`{options}`" if options else "published recipe", HTNet, sources=SOURCES[:1], options=options
-        )
-        for name, options in RECIPES.items()
-    },
-}
+ROWS |= {name: Row(f"`{options}`", options=options) for name, options in RECIPES.items()}
+LIFTERS, RECIPE_ROWS = (
+    [n for n, row in ROWS.items() if (row.options is not None) == r] for r in (False, True)
+)
 
 
 class BudgetBatches(Batches):
@@ -113,22 +111,16 @@ class BudgetBatches(Batches):
 
 
 def train_row(name: str, keypoints: str, seed: int, out: Path, args: argparse.Namespace) -> None:
-    """Trains and evaluates a row and writes its record; resumes what was stopped.
+    """Trains and evaluates a row and writes its record ``out``; resumes what was stopped.
 
-    Args:
-        name: One of ``ROWS``.
-        keypoints: Source of the keypoints, as in the file's name.
-        seed: Seed of the weights, the order and the dropout.
-        out: The record, JSON; the state of the run is in a folder beside it until then.
-        args: The command line.
+    The state of the run is in a folder beside the record until then.
     """
     row, folder, device = ROWS[name], out.with_suffix(".run"), choose_device(args.device)
     load = partial(data.load, cache_dir=args.cache_dir)
     poses, others = load(DATASET, args.root_path, keypoints), {}
     if row.options is not None:
         for other in SOURCES[1:]:
-            other_poses = load(DATASET, args.root_path, other)
-            others[f"{other} keypoints"] = thin(other_poses, downsample=OTHER_FRAMES)
+            others[f"{other} keypoints"] = thin(load(DATASET, args.root_path, other), downsample=OTHER_FRAMES)
         others["the bundled sample"] = load(DATASETS["sample"])
     train_set, test_set = poses.subjects(DATASET.train), poses.subjects(DATASET.test)
     words = f"--train --select last --nepoch {EPOCHS} --checkpoint_minutes 2 {row.options or ''}"
@@ -136,8 +128,9 @@ def train_row(name: str, keypoints: str, seed: int, out: Path, args: argparse.Na
     options = parse([*words.split(), "-n", folder.name, "--checkpoint_dir", str(folder.parent)])
     torch.manual_seed(seed)
     rates = {"dropout": options.dropout, "drop_path": options.drop_path} if row.options is not None else {}
-    networks = {"model": row.build(**rates)} | ({"refine": RefineHead()} if row.refine else {})
-    networks = {part: network.to(device) for part, network in networks.items()}
+    networks = {"model": row.build(**rates).to(device)}
+    if row.refine:
+        networks["refine"] = RefineHead().to(device)
     cameras, noise = options.virtual_cameras, options.keypoint_noise
     batches = BudgetBatches(
         train_set,
@@ -180,8 +173,6 @@ def train_row(name: str, keypoints: str, seed: int, out: Path, args: argparse.Na
         "parameters": sum(each.numel() for part in networks.values() for each in part.parameters()),
         "training_poses": len(train_set),
         "test_poses": len(test_set),
-        **_means(found[-1]),
-        **({"before_refining": _means(found[0])} if row.refine else {}),
         "elsewhere": {title: _means(test) for title, test in tests.items()},
         "seconds": seconds,
         "seconds_lack_what_a_stop_cost": resume,
@@ -190,6 +181,7 @@ def train_row(name: str, keypoints: str, seed: int, out: Path, args: argparse.Na
         "torch": torch.__version__,
         "history": trainer.progress.history,
     }
+    record |= _means(found[-1]) | ({"before_refining": _means(found[0])} if row.refine else {})
     write_json(out, record)
     shutil.rmtree(folder)
 
@@ -204,24 +196,17 @@ Record = dict[str, Any]
 
 
 def read_records(folder: Path) -> list[Record]:
-    """The records of a folder.
-
-    Raises:
-        UserError: There are none, or they are not of the same data and number of samples.
-    """
-    records: dict[tuple[Any, ...], Record] = {}
+    """The records of a folder; a UserError if there are none, or they are not trained on equal terms."""
+    records: dict[str, list[Record]] = {}
     for path in sorted(folder.glob("*.json")):
         record = read_json(path)
-        if not isinstance(record, dict) or record.get("row") not in ROWS:
-            raise UserError(f"{path}: expected a record of benchmarks.lifters; move it to another folder")
-        first = next((each for each in records.values() if each["keypoints"] == record["keypoints"]), record)
+        first = records.setdefault(record["keypoints"], [record])[0]
         if mixed := [name for name in EQUAL if record[name] != first[name]]:
             raise UserError(f"{path}: expected the {', '.join(mixed)} of the other records; move it away")
-        if records.setdefault((record["row"], record["keypoints"], record["seed"]), record) is not record:
-            raise UserError(f"{path}: expected one record per row, keypoints and seed; remove one")
+        records[record["keypoints"]] += [record] if record is not first else []
     if not records:
         raise UserError(f"{folder}: expected records (*.json), found none; train rows with --all or --row")
-    return list(records.values())
+    return list(chain(*records.values()))
 
 
 def table(records: list[Record]) -> str:
@@ -246,7 +231,7 @@ def table(records: list[Record]) -> str:
                 f"End joints (wrists and ankles): HTNet's error is Modulated GCN's {more:+.1f} % "
                 f"(two single seeds: {min(pairs):+.1f} to {max(pairs):+.1f} %). The paper says -{CLAIM} %."
             )
-    if rows := _rows(records, SOURCES[0], recipes=True):
+    if rows := _rows(records, SOURCES[0], RECIPE_ROWS):
         others = list(next(iter(rows.values()))[0]["elsewhere"])
         lines = [["recipe", "P1 / P2", "end joints", *(f"{name}, P1 / P2" for name in others), "photos"]]
         for name, own in rows.items():
@@ -260,8 +245,7 @@ def table(records: list[Record]) -> str:
     return "\n\n".join(parts)
 
 
-def _rows(records: list[Record], source: str, recipes: bool = False) -> dict[str, list[Record]]:
-    names = [name for name, row in ROWS.items() if (row.options is not None) == recipes]
+def _rows(records: list[Record], source: str, names: list[str] = LIFTERS) -> dict[str, list[Record]]:
     rows = {n: [each for each in records if (each["row"], each["keypoints"]) == (n, source)] for n in names}
     return {name: own for name, own in rows.items() if own}
 
@@ -332,10 +316,10 @@ def _run(args: argparse.Namespace) -> int:
     if args.row:
         train_row(args.row, args.keypoints or "gt", args.seed, args.out, args)
         return 0
-    rows = {name: row for name, row in ROWS.items() if (row.options is not None) == args.recipes}
     code = 0
-    for seed, keypoints, (name, row) in product((1, 2, 3), SOURCES, rows.items()):  # every row, then seed 2
-        out = args.out / f"{name}-{keypoints}-{seed}.json"
+    names = RECIPE_ROWS if args.recipes else LIFTERS
+    for seed, keypoints, name in product((1, 2, 3), SOURCES, names):  # every row, then seed 2
+        row, out = ROWS[name], args.out / f"{name}-{keypoints}-{seed}.json"
         wanted = seed <= row.seeds and keypoints in row.sources and args.keypoints in (None, keypoints)
         if wanted and not out.exists():
             log.info("%s: %s", out, row.title)

@@ -22,7 +22,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from common.checkpoint import save
+from common.export import export, load_onnx
 from common.files import write_json
 from model import HTNet
 from model.accelerate import accelerate, fuse
@@ -33,35 +36,15 @@ SIDE, BATCH, REPEATS = 2048, 512, 7
 
 def seconds(work: Callable[[], Any], repeats: int = REPEATS) -> float:
     """Median time of a call, after one that is not counted."""
-    work()
     taken = []
-    for _ in range(repeats):
+    for _ in range(repeats + 1):
         start = time.perf_counter()
         work()
         taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+    return statistics.median(taken[1:])
 
 
-def best_product() -> dict[str, float]:
-    """GFLOP/s of the products that are compared, and of the faster one."""
-    a, b = torch.randn(SIDE, SIDE), torch.randn(SIDE, SIDE)
-    rates = {"mkl": 2 * SIDE**3 / seconds(lambda: a @ b) / 1e9}
-    if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        onednn = seconds(lambda: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "none"))
-        rates["onednn"] = 2 * SIDE**3 / onednn / 1e9
-    return rates | {"best": max(rates.values())}
-
-
-def operations(network: nn.Module) -> float:
-    """Multiplications and additions of one pose, counted by PyTorch's own counter."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        network(torch.zeros(1, 1, 17, 2))
-    return float(counter.get_total_flops())
-
-
-def training_step(network: nn.Module, amp: bool) -> Callable[[], None]:
+def training_step(network: nn.Module, amp: bool = False) -> Callable[[], None]:
     """A step of Adam on one batch."""
     optimizer = torch.optim.Adam(network.train().parameters(), lr=5e-4, amsgrad=True, fused=True)
     x, y = torch.randn(BATCH, 1, 17, 2), torch.randn(BATCH, 1, 17, 3)
@@ -90,9 +73,6 @@ def inference(network: nn.Module, batch: int, amp: bool = False) -> Callable[[],
 
 def one_pose_onnx(network: HTNet) -> Callable[[], Any]:
     """A pose with its mirror image through an exported file."""
-    from common.checkpoint import save
-    from common.export import export, load_onnx
-
     with tempfile.TemporaryDirectory() as folder:
         save(Path(folder) / "model.pth", network.state_dict())
         lift = load_onnx(export("onnx", Path(folder) / "model.pth"))
@@ -102,28 +82,34 @@ def one_pose_onnx(network: HTNet) -> Callable[[], Any]:
 
 def measure() -> dict[str, Any]:
     """All ratios of this machine."""
-    unit = best_product()
+    a, b = torch.randn(SIDE, SIDE), torch.randn(SIDE, SIDE)
+    products = {"mkl": lambda: a @ b}
+    if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        products["onednn"] = lambda: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "none")
+    rates = {name: 2 * SIDE**3 / seconds(product) / 1e9 for name, product in products.items()}
+    rates["best"] = max(rates.values())
     plain = HTNet().eval()
-    count = operations(plain)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        plain(torch.zeros(1, 1, 17, 2))
+    count = float(counter.get_total_flops())
     fast, low = fuse(plain), fuse(plain, torch.bfloat16)
+    step, step_low = (accelerate(copy.deepcopy(plain)) for _ in range(2))
     work = {
-        "inference, published structure": (inference(plain, BATCH), count * BATCH),
-        "inference, float32": (inference(fast, BATCH), count * BATCH),
-        "inference, bfloat16": (inference(low, BATCH, amp=True), count * BATCH),
-        "training step, published structure": (training_step(copy.deepcopy(plain), False), 3 * count * BATCH),
-        "training step, float32": (training_step(accelerate(copy.deepcopy(plain)), False), 3 * count * BATCH),
-        "training step, bfloat16": (training_step(accelerate(copy.deepcopy(plain)), True), 3 * count * BATCH),
-        "one pose, published structure": (inference(plain, 1), count),
-        "one pose, PyTorch": (inference(fast, 1), count),
-        "one pose and its mirror image, ONNX Runtime": (one_pose_onnx(plain), 2 * count),
+        "inference, published structure": (inference(plain, BATCH), BATCH),
+        "inference, float32": (inference(fast, BATCH), BATCH),
+        "inference, bfloat16": (inference(low, BATCH, amp=True), BATCH),
+        "training step, published structure": (training_step(copy.deepcopy(plain)), 3 * BATCH),
+        "training step, float32": (training_step(step), 3 * BATCH),
+        "training step, bfloat16": (training_step(step_low, amp=True), 3 * BATCH),
+        "one pose, published structure": (inference(plain, 1), 1),
+        "one pose, PyTorch": (inference(fast, 1), 1),
+        "one pose and its mirror image, ONNX Runtime": (one_pose_onnx(plain), 2),
     }
     rows = {}
-    for name, (call, flops) in work.items():
+    for name, (call, poses) in work.items():
         taken = seconds(call)
-        rows[name] = {
-            "milliseconds": round(taken * 1e3, 3),
-            "of the best product": round(flops / taken / 1e9 / unit["best"], 3),
-        }
+        ratio = poses * count / taken / 1e9 / rates["best"]
+        rows[name] = {"milliseconds": round(taken * 1e3, 3), "of the best product": round(ratio, 3)}
     help_s = seconds(lambda: subprocess.run([sys.executable, "main.py", "--help"], capture_output=True), 3)
     return {
         "machine": {
@@ -132,7 +118,7 @@ def measure() -> dict[str, Any]:
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
         },
-        "best product, GFLOP/s": {name: round(rate, 1) for name, rate in unit.items()},
+        "best product, GFLOP/s": {name: round(rate, 1) for name, rate in rates.items()},
         "operations of a pose": count,
         "work": rows,
         "main.py --help, seconds": round(help_s, 3),

@@ -170,7 +170,7 @@ def _skeleton(text: str) -> tuple[dict[str, Node], bool]:
         pending += [child for child, above in parents.items() if above == name]
     if len(bones) != len(entries) or len(bones) > MAX_NODES:
         raise ValueError(f"not connected to the root: {', '.join([*entries.keys() - bones.keys()][:5])}")
-    tips = bones.keys() - {*parents.values()}
+    tips = [name for name in bones if name not in parents.values()]
     return bones | {name + END: Node(name + END, bones[name], reach[name]) for name in tips}, degrees
 
 
