@@ -71,11 +71,7 @@ BODY: dict[str, tuple[str | None, tuple[float, float, float]]] = {
 }
 """Joint: parent, and offset in its frame at rest; metres, y up, facing z, so that left is x."""
 JOINTS = list(BODY)
-TIPS: dict[str, tuple[float, float, float]] = {
-    "left toe": (0, 0, 0.07),
-    "right toe": (0, 0, 0.07),
-    "head": (0, 0.15, 0.01),
-}
+TIPS = {"left toe": (0, 0, 0.07), "right toe": (0, 0, 0.07), "head": (0, 0.15, 0.01)}
 TIPS |= {"left wrist": (0.1, 0, 0), "right wrist": (-0.1, 0, 0)}
 METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001, "inch": 0.0254, "dm": 0.1, "cmu": 0.0254 / 0.45}
 
@@ -182,15 +178,9 @@ def write_asf_amc(
     A bone ends where the next one begins, so that bones of their own lead from the hips to each hip.
     """
     rng, scale = np.random.default_rng(3), 0.45 / 0.0254
-    limbs = {
-        "hip": "femur",
-        "knee": "tibia",
-        "ankle": "foot",
-        "toe": "toes",
-        "shoulder": "humerus",
-        "elbow": "radius",
-    }
-    limbs |= {"wrist": "hand", "spine": "lowerback", "chest": "upperback", "neck": "lowerneck"}
+    kinds = "hip knee ankle toe shoulder elbow wrist spine chest neck".split()
+    bone_names = "femur tibia foot toes humerus radius hand lowerback upperback lowerneck".split()
+    limbs = dict(zip(kinds, bone_names, strict=True))
     bones: dict[str, tuple[str, np.ndarray, np.ndarray, np.ndarray | None]] = {}
 
     def name_of(joint: str) -> str:
@@ -209,12 +199,8 @@ def write_asf_amc(
         children = [each for each, (above, _) in BODY.items() if above == joint]
         name, single = name_of(joint), len(children) == 1
         if joint != "hips":
-            bone(
-                name,
-                parent,
-                BODY[children[0]][1] if single else (0, 0, 0) if children else TIPS[joint],
-                joint,
-            )
+            reach = BODY[children[0]][1] if single else (0, 0, 0) if children else TIPS[joint]
+            bone(name, parent, reach, joint)
         for child in children:
             if not single:
                 bone(f"to_{name_of(child)}", name if joint != "hips" else "root", BODY[child][1])
@@ -226,12 +212,9 @@ def write_asf_amc(
     lines += [" axis XYZ", " position 0 0 0", " orientation 0 0 0", ":bonedata"]
     for name, (_, reach, axis, own) in bones.items():
         length = np.linalg.norm(reach)
-        lines += [
-            "begin",
-            f"name {name}",
-            "direction " + " ".join(f"{v / max(length, 1e-9):.12f}" for v in reach),
-        ]
-        lines += [f"length {length:.9f}", "axis " + " ".join(f"{v:.9f}" for v in axis) + " XYZ"]
+        direction = " ".join(f"{v / max(length, 1e-9):.12f}" for v in reach)
+        lines += ["begin", f"name {name}", f"direction {direction}", f"length {length:.9f}"]
+        lines += ["axis " + " ".join(f"{v:.9f}" for v in axis) + " XYZ"]
         lines += [] if own is None else ["dof rx ry rz", "limits (-160.0 20.0)", "       (-70 70)"]
         lines += ["end"]
     lines += [":hierarchy", "begin"]

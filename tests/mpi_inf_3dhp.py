@@ -54,9 +54,7 @@ def training(folder: Path, frames: int = 6, up: float = 1.0, seed: int = 0) -> l
     """Writes annot.mat and camera.calibration of a sequence; the truth of each camera."""
     rng = np.random.default_rng(seed)
     world = _motion(rng, frames) * (1, up, up)
-    truths = [
-        _seen(world, number, up, (1497.0 + number, 1495.0, 1024.7, 1051.4)) for number in range(CAMERAS)
-    ]
+    truths = [_seen(world, n, up, (1497.0 + n, 1495.0, 1024.7, 1051.4)) for n in range(CAMERAS)]
     folder.mkdir(parents=True)
     content = {name: np.empty((CAMERAS, 1), dtype=object) for name in truths[0].arrays()}
     for number, truth in enumerate(truths):

@@ -21,13 +21,8 @@ from dataset import mpi_inf_3dhp, prepare
 
 VALID = [1, 1, 0, 1, 1, 1, 0, 0, 1, 1]
 ACTIVITY = [1, 1, 1, 2, 2, 3, 3, 3, 9, 1]
-RUNS = [
-    (0, 2, "Stand/Walk"),
-    (3, 5, "Exercise"),
-    (5, 6, "Sit-on-chair"),
-    (8, 9, "Unlabelled"),
-    (9, 10, "Stand/Walk"),
-]
+RUNS = [(0, 2, "Stand/Walk"), (3, 5, "Exercise"), (5, 6, "Sit-on-chair"), (8, 9, "Unlabelled")]
+RUNS += [(9, 10, "Stand/Walk")]
 
 
 def convert(source: Path, *more: str) -> int:
@@ -61,9 +56,8 @@ def test_values_of_training_and_test_set(source: Path, skeleton: str, capsys: An
         frames, rows = slice(each.first_frame, each.first_frame + len(each)), slice(each.start, each.stop)
         assert each.image_size == size
         np.testing.assert_allclose(poses.positions[rows], truth.metric[frames] * scale, atol=1e-5)
-        np.testing.assert_allclose(
-            poses.keypoints[rows], normalize_pixels(truth.pixels[frames], *size), atol=1e-5
-        )
+        keypoints = normalize_pixels(truth.pixels[frames], *size)
+        np.testing.assert_allclose(poses.keypoints[rows], keypoints, atol=1e-5)
         fx, fy, cx, cy = truth.lens
         lens = [fx / size[0] * 2, fy / size[0] * 2, *normalize_pixels(np.array([cx, cy]), *size)]
         np.testing.assert_allclose(each.intrinsics, lens, atol=1e-4)
@@ -101,9 +95,7 @@ def test_invalid_frames_split_a_training_sequence(source: Path) -> None:
     savemat(path, {name: content[name] for name in ("annot2", "annot3", "univ_annot3")})
     assert convert(source) == 0
     poses, _ = read_poses(source.parent / "out" / "3dhp")
-    pieces = [
-        (each.first_frame, len(each)) for each in poses.sequences if each.camera == 0 and each.subject == "S1"
-    ]
+    pieces = [(s.first_frame, len(s)) for s in poses.sequences if (s.camera, s.subject) == (0, "S1")]
     assert pieces == [(0, 2), (3, 3)]
 
 
@@ -163,18 +155,13 @@ DAMAGES = {
     "frames": _each("annot2", lambda cell: cell[:-1]),
     "metres": _each("annot3", lambda cell: cell / 1000),
     "behind": _each("annot3", lambda cell: -cell),
-    "words": _each("annot2", lambda cell: np.array("words")),
     "NaN": _each("univ_annot3", lambda cell: cell * np.nan),
     "training half": _cut(SEQ1, 0.5),
     "training end": _cut(SEQ1, 0.99),
-    "training empty": _cut(SEQ1, 0.0),
     "test half": _cut(TS1, 0.5),
-    "test empty": _cut(TS1, 0.0),
     "calibration": _cut("S1/Seq1/camera.calibration", 0.97),
     "test joints": _arrays(lambda file: _put(file, "annot2", np.ones((10, 1, 16, 2)))),
     "nothing valid": _arrays(lambda file: _put(file, "valid_frame", np.zeros((10, 1)))),
-    "test frames": _arrays(lambda file: _put(file, "valid_frame", np.ones((9, 1)))),
-    "text": _arrays(lambda file: _put(file, "annot3", "text")),
     "link": _arrays(lambda file: _put(file, "annot3", h5py.ExternalLink("/etc/passwd", "x"))),
 }
 
