@@ -16,13 +16,13 @@ from common.console import UserError, configure_output, progress, run_command, t
 from common.data import DATASETS, Dataset, check_files, find_dataset, load
 from common.files import replacing
 from common.poses import INDEX, PoseSet, Sequence, read_poses
-from common.skeleton import BONES, HEAD, JOINT_NAMES, LEFT, MIRROR, PDOF, RIGHT
+from common.skeleton import BONES, JOINT_NAMES, LEFT, MIRROR, PDOF, RIGHT
 from dataset.h36m import missing_takes
+from dataset.rigs import up_axis
 
 MAX_TAKES, FRAMES = 1000, 12  # takes that are looked at closely, frames of each
 LEG = (0.55, 1.2)  # metres from hip to ankle, accepted range
 VARIATION, ASYMMETRY = 0.2, 1.5  # accepted: of a bone's length in a take, and against the other side's
-UPRIGHT = 0.7  # mean cosine of the body with the axis along which it stands
 BENT, MIN_BENDS = 0.1, 6  # sine of a bent knee or elbow, and how many it takes to judge their direction
 SUSPECT, MISFIT = 0.015, 0.1  # keypoint errors, in diagonals of the person's box: swaps are tried; an error
 BETTER = 0.4  # fraction of the error that an explanation may leave
@@ -58,10 +58,10 @@ def check(poses: PoseSet) -> tuple[dict[str, list[str]], list[Take]]:
             problems.setdefault("NaN or infinity: fix or remove the frames", []).append(str(sequences[0]))
         if number % -(-len(groups) // MAX_TAKES) == 0 and (take := _sampled(poses, sequences)):
             subjects.setdefault(sequences[0].subject, []).append(take)
-    everybody = [_up(take.body) for takes in subjects.values() for take in takes]
+    everybody = [up_axis(take.body) for takes in subjects.values() for take in takes]
     for takes in subjects.values():
         # A few takes are judged with all others: who crawls misleads.
-        own = [_up(take.body) for take in takes] if len(takes) > 2 else everybody
+        own = [up_axis(take.body) for take in takes] if len(takes) > 2 else everybody
         [(up, _)] = Counter(filter(None, own)).most_common(1) or [("z", 0)]
         whole = _body_problem([take.body for take in takes], up)
         sides = _bends(np.concatenate([take.body for take in takes]))
@@ -94,13 +94,6 @@ def _sampled(poses: PoseSet, sequences: list[Sequence]) -> Take | None:
         rotation = Rotation.from_quat(orientation, scalar_first=True)
     body = values[0, ..., :3] @ rotation.as_matrix().T
     return Take(sequences, np.stack(pixels), np.stack(projected), values[..., 2], body)
-
-
-def _up(body: np.ndarray) -> str:
-    height = body[:, HEAD] - body[:, [RIGHT[2], LEFT[2]]].mean(axis=1)
-    mean = (height / np.maximum(np.linalg.norm(height, axis=-1, keepdims=True), 1e-9)).mean(axis=0)
-    axis = int(np.abs(mean).argmax())
-    return ("-" if mean[axis] < 0 else "") + "xyz"[axis] if abs(mean[axis]) > UPRIGHT else ""
 
 
 def _body_problem(bodies: list[np.ndarray], up: str) -> str:

@@ -48,14 +48,10 @@ log = logging.getLogger(__name__)
 
 
 def prepare(source: Path, output: Path) -> None:
-    """Writes ``data_3d_h36m.npz`` and ``data_2d_h36m_gt.npz``.
+    """Writes ``data_3d_h36m.npz`` and ``data_2d_h36m_gt.npz`` into the folder ``output``.
 
-    Args:
-        source: A folder with archives, unpacked files or ``data_3d_h36m.npz``, or one such file.
-        output: The folder to write into.
-
-    Raises:
-        UserError: The source is not there, damaged, or lacks whole subjects.
+    The source is a folder with archives, unpacked files or ``data_3d_h36m.npz``, or one such file. A
+    UserError if it is not there, damaged, or lacks whole subjects.
     """
     path_3d, path_2d = DATASET.files(output, "gt")
     npz = source / path_3d.name if source.is_dir() else source

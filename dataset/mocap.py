@@ -22,7 +22,7 @@ from common.files import read_json, sha256
 from common.poses import Sequence, write_poses
 from common.skeleton import JOINT_NAMES, MIRROR, ROOT
 from dataset.motion import read_amc, read_bvh, resample
-from dataset.rigs import ANKLES, LEG, OPTIONAL, leg_length, match, to_joints, up_axis, z_up
+from dataset.rigs import ANKLES, LEG, OPTIONAL, UP_AXES, leg_length, match, to_joints, up_axis, z_up
 from dataset.sources import files_below
 
 HEADING_STEP = np.pi * (3 - 5**0.5)  # radians, golden angle: spreads any number of headings evenly
@@ -149,7 +149,8 @@ def convert(path: Path, name: str, joint_map: Mapping[str, list[str]], **options
     pose, taken, mirrored = to_joints(nodes, joints, options["fps"], options["unit"])
     rig = hashlib.sha256("\n".join(node.name for node in whole).encode()).hexdigest()[:16]
     metadata = {"file": name + path.suffix, "digest": "".join(map(sha256, used)), "rate": round(rate, 2)}
-    metadata |= {"unit": taken, "up": up_axis(pose), "mirrored": mirrored, "false_start": false_start}
+    up = up_axis(pose) if up_axis(pose) in UP_AXES else ""
+    metadata |= {"unit": taken, "up": up, "mirrored": mirrored, "false_start": false_start}
     return Take(path, name, pose.astype(np.float32), metadata | {"rig": rig, "note": note})
 
 
@@ -257,8 +258,7 @@ def placed(
 ) -> Iterator[tuple[int, list[View]]]:
     """Brings a take (F, 17, 3), metres, z up, into view, in halves of halves where it roams out of it.
 
-    Yields:
-        The first frame of a piece, and what each camera sees of it.
+    Yields the first frame of a piece, and what each camera sees of it.
     """
     pieces = [(0, len(pose))]
     while pieces:

@@ -46,11 +46,7 @@ class Node:
 
 
 def read_bvh(path: str | os.PathLike[str], rate: float | None = None) -> tuple[list[Node], float, str]:
-    """Reads a BVH file (Biovision hierarchy).
-
-    Args:
-        path: The file.
-        rate: Frames per second, in place of what the file states.
+    """Reads a BVH file (Biovision hierarchy); ``rate``, frames per second, replaces what the file states.
 
     Returns:
         The nodes, parents first; frames per second; what is unusual in the file.
@@ -60,7 +56,7 @@ def read_bvh(path: str | os.PathLike[str], rate: float | None = None) -> tuple[l
     found = re.match(r"\s*Frames\s*:\s*(\d{1,18})\s*Frame\s+Time\s*:\s*(\S+)", "".join(rest), re.I | re.A)
     if not found:
         raise ValueError("no MOTION with Frames and Frame Time; is it cut off?")
-    rate = checked_rate(rate or 1 / max(float(found[2]), 1e-9))
+    rate = _checked_rate(rate or 1 / max(float(found[2]), 1e-9))
     rows = [row for row in rest[0][found.end() :].splitlines() if row.strip()]
     columns = sum(len(node.channels) for node in nodes)
     values = np.loadtxt(rows, comments=None, ndmin=2) if rows else np.empty((0, columns))
@@ -132,7 +128,7 @@ def read_amc(
         values = [frame.get(name, np.empty(0)) for frame in frames]
         _move(bone, np.stack(values), fixed_axes=True, degrees=degrees)
         bone.rotation = axis * bone.rotation * axis.inv()
-    return [*bones.values()], checked_rate(rate or AMC_RATE), ""
+    return [*bones.values()], _checked_rate(rate or AMC_RATE), ""
 
 
 def _skeleton(text: str) -> tuple[dict[str, Node], bool]:
@@ -177,10 +173,8 @@ def _skeleton(text: str) -> tuple[dict[str, Node], bool]:
 def resample(nodes: Sequence[Node], rate: float, to: float) -> bool:
     """Brings nodes to another frame rate, in place: positions linearly, rotations by slerp.
 
-    A first frame from which no body gets to the second is dropped: the T-pose of CMU's conversions.
-
     Returns:
-        Whether it was.
+        Whether a first frame was dropped from which no body gets to the second, a T-pose.
     """
     count, dropped = len(nodes[0].rotation), 0
     if count > 2:
@@ -211,8 +205,7 @@ def forward(nodes: Sequence[Node]) -> dict[Node, tuple[np.ndarray, Rotation]]:
     return placed
 
 
-def checked_rate(rate: float) -> float:
-    """The rate in frames per second, if it is in the accepted range; else a ValueError."""
+def _checked_rate(rate: float) -> float:
     if not RATES[0] <= rate <= RATES[1]:
         accepted = f"{RATES[0]:g} to {RATES[1]:g}"
         raise ValueError(f"expected {accepted} frames per second, found {rate:.3g}; see --source_fps")
@@ -236,8 +229,7 @@ def _move(node: Node, values: np.ndarray, *, fixed_axes: bool, degrees: bool = T
     """Sets rotation and position of a node from the values (F, channels) of its channels.
 
     Rotations follow one another in the order of the channels, about the node's axes or about fixed ones.
-    Programs do not agree whether position channels replace the offset or are added to it: whichever keeps
-    the bone's length nearer to the offset's is taken.
+    Position channels replace the offset or are added to it, whichever keeps the bone's length nearer to its.
     """
     own = dict(zip(node.channels, values.T, strict=True))
     if len(own) < len(node.channels) or not own.keys() <= {kind + axis for kind in "rt" for axis in AXES}:

@@ -29,11 +29,8 @@ from dataset.sources import damaged, hdf5_array
 SUBJECTS = tuple(f"S{number}" for number in range(1, 9))
 TEST_SIZES = {f"TS{number}": (2048, 2048) if number < 5 else (1920, 1080) for number in range(1, 7)}
 TRAINING_SIZE = (2048, 2048)
-GROUPS = {
-    "studio with green screen": ["TS1", "TS2"],
-    "studio without": ["TS3", "TS4"],
-    "outdoor": ["TS5", "TS6"],
-}
+GROUPS = {"studio with green screen": ["TS1", "TS2"], "studio without": ["TS3", "TS4"]}
+GROUPS |= {"outdoor": ["TS5", "TS6"]}
 SKELETONS = {"universal": "univ_annot3", "metric": "annot3"}
 ACTIVITIES = (
     *("Unlabelled", "Stand/Walk", "Exercise", "Sit-on-chair", "Crouch/Reach", "On-floor", "Sports"),
@@ -66,16 +63,10 @@ class Calibration(NamedTuple):
 
 
 def prepare(*, source: Path, folder: Path, skeleton: str, cameras: tuple[int, ...]) -> None:
-    """Writes the data set ``folder``.
+    """Writes the data set ``folder`` from the folder with S1 to S8 and the test set.
 
-    Args:
-        source: The folder with S1 to S8 and the test set.
-        folder: The folder to make.
-        skeleton: One of ``SKELETONS``.
-        cameras: Which of the 14 training cameras.
-
-    Raises:
-        UserError: The source has none of the files, or a damaged one.
+    Poses are of one of ``SKELETONS``, of some of the 14 training cameras. A UserError if the source has none
+    of the files, or a damaged one.
     """
     test = next((source / name for name in TEST_FOLDERS if (source / name / "TS1").is_dir()), source)
     runs = [f"{subject}/Seq{number}" for subject in SUBJECTS for number in (1, 2)]
@@ -175,13 +166,8 @@ def _runs(
 ) -> Iterator[View]:
     """Cuts the frames of a camera into runs of one action, so that a gap never counts as a motion.
 
-    Args:
-        where: The file and the camera, for errors.
-        sequence: Subject, camera and image size.
-        arrays: (F, 17, 2) pixels; (F, 17, 3) mm that fit them; (F, 17, 3) mm of the chosen skeleton.
-        labels: (F,) which of the actions each frame shows; -1 for an invalid frame.
-        actions: Names of the actions.
-        calibration: What is known of the camera.
+    ``arrays`` are (F, 17, 2) pixels, (F, 17, 3) mm that fit them, and (F, 17, 3) mm of the chosen skeleton;
+    ``labels`` (F,) say which of the actions each frame shows, -1 for an invalid frame.
     """
     with damaged(
         where, f"valid frames, finite numbers, thighs of {THIGH[0]} to {THIGH[1]} mm, depths over 0"

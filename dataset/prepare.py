@@ -51,9 +51,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     mocap("--joint_map", type=Path, metavar="FILE", help="JSON: which joint of the files is which of ours")
     mocap("--fps", type=_within(5, 240), default=50.0, help="of the data set (default: %(default)s)")
     mocap("--source_fps", type=_within(20, 2000), help="frames per second of the files, whatever they state")
-    mocap(
-        "--unit", choices=("m", "cm", "mm", "inch", "dm", "cmu"), help="of the files (default: by the legs)"
-    )
+    units = ("m", "cm", "mm", "inch", "dm", "cmu")
+    mocap("--unit", choices=units, help="of the files (default: by the legs)")
     mocap("--up", choices=("y", "z", "-y"), help="axis that points up (default: by the poses)")
     mocap("--skip_bad", action="store_true", help="continue without the files that cannot be used")
     for each in (h36m, dhp, mocap):
@@ -116,11 +115,7 @@ def _run(command: str, output: Path, **options: Any) -> None:
 def measure(
     *, keypoints: str, output: Path, dataset: str, root_path: Path | None, cache_dir: Path | None
 ) -> None:
-    """Measures how far a detector's keypoints are from the true ones, on the training subjects alone.
-
-    Raises:
-        UserError: The files are missing or damaged, or do not hold the same poses.
-    """
+    """Measures how far a detector's keypoints are from the true ones, on the training subjects alone."""
     from common.data import find_dataset, load
     from common.noise import measure_noise, write_noise
 

@@ -15,6 +15,7 @@ from dataset.motion import END, Node, forward
 
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001, "inch": 0.0254, "dm": 0.1, "cmu": 0.0254 / 0.45}
 """Metres in a unit. "cmu" is that of CMU's ASF files and of most conversions of them: 1 / 0.45 inch."""
+UP_AXES = ("y", "z", "-y")  # of files
 LEG, LEGS, LEGS_IF_STATED = 0.85, (0.55, 1.2), (0.25, 1.6)  # metres from hip to ankle: usual, accepted ranges
 UPRIGHT = 0.7  # mean cosine of the body with an axis above which it stands along that axis
 HEAD_HEIGHT, TIPS = 0.13, (0.04, 0.45)  # legs from the skull's base to the head's top: usual, accepted range
@@ -55,11 +56,7 @@ Joints = dict[str, list[Node]]
 
 
 def match(nodes: Sequence[Node], joint_map: Mapping[str, list[str]]) -> Joints:
-    """The nodes that stand for our joints, by ``joint_map`` and by the tables of names.
-
-    Raises:
-        UserError: A joint has none; the message lists the rig's joints.
-    """
+    """The nodes that stand for our joints, by ``joint_map`` and the tables; a UserError if one has none."""
     joints, names = _by_table(nodes), {node.name: node for node in reversed(nodes)}
     joints |= {joint: [names[each] for each in given if each in names] for joint, given in joint_map.items()}
     missing = [name for name in (*JOINT_NAMES, *joint_map) if not joints.get(name, name in OPTIONAL)]
@@ -116,8 +113,7 @@ def to_joints(
         unit: One of ``UNITS``; guessed by the length of the legs when None.
 
     Returns:
-        (F, 17, 3) positions in the file's axes, metres; the unit; whether left and
-        right are swapped, None if unclear.
+        (F, 17, 3) metres in the file's axes; the unit; whether sides are swapped, None if unclear.
 
     Raises:
         UserError: The body has no human size, or moves as none does.
@@ -169,11 +165,11 @@ def leg_length(pose: np.ndarray) -> float:
 
 
 def up_axis(pose: np.ndarray) -> str:
-    """The axis, y, z or -y, along which a body (F, 17, 3) stands on average; "" where it does not stand."""
+    """The axis, such as y or -z, along which a body (F, 17, 3) stands on average; "" where it does not."""
     body = pose[:, THORAX] - pose[:, ANKLES].mean(axis=1)
-    _, y, z = (body / np.maximum(np.linalg.norm(body, axis=-1, keepdims=True), 1e-9)).mean(axis=0)
-    height, name = max((y, "y"), (z, "z"), (-y, "-y"))
-    return name if height >= UPRIGHT else ""
+    mean = (body / np.maximum(np.linalg.norm(body, axis=-1, keepdims=True), 1e-9)).mean(axis=0)
+    axis = int(np.abs(mean).argmax())
+    return ("-" if mean[axis] < 0 else "") + "xyz"[axis] if abs(mean[axis]) >= UPRIGHT else ""
 
 
 def z_up(pose: np.ndarray, up: str) -> np.ndarray:

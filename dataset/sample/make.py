@@ -98,12 +98,9 @@ def read_skeleton(urdf: bytes) -> Skeleton:
 
 
 def read_clip(text: bytes | str, skeleton: Skeleton, rate: float = RATE) -> np.ndarray:
-    """(F, 17, 3) joints of a clip in metres, z up: x is forward, y to the left at rest.
+    """(F, 17, 3) joints of a clip at ``rate`` frames per second, metres, z up: x is forward, y left at rest.
 
-    Args:
-        text: The clip as JSON: frames of a duration, the root's position, and the values of ``CHANNELS``.
-        skeleton: See ``read_skeleton``.
-        rate: Frames per second: positions are interpolated linearly, rotations by slerp.
+    The JSON has frames of a duration, the root's position, and the values of ``CHANNELS``.
     """
     frames = np.array(json.loads(text)["Frames"], dtype=np.float64)
     # A duration is that of the way to the next frame; the last one, often 0, leads nowhere.

@@ -62,22 +62,20 @@ def check(folder: Path, takes: dict[str, Walk]) -> None:
         np.testing.assert_allclose(found, aligned(found, wanted), atol=1e-4)
 
 
-@pytest.mark.parametrize(("style", "unit"), [*zip(STYLES, itertools.cycle(METRES), strict=False)])
+UP_AXES_AND_POSITIONS = itertools.cycle(itertools.product("yz", ("", "absolute", "added")))
+
+
+@pytest.mark.parametrize(
+    ("style", "unit", "more"), [*zip(STYLES, itertools.cycle(METRES), UP_AXES_AND_POSITIONS, strict=False)]
+)
 def test_joints_of_known_rigs_lie_where_forward_kinematics_puts_them(
-    tmp_path: Path, style: str, unit: str
+    tmp_path: Path, style: str, unit: str, more: tuple[str, str]
 ) -> None:
-    takes = two_takes(tmp_path, style=STYLES[style], unit=unit)
+    takes = two_takes(tmp_path, style=STYLES[style], unit=unit, up=more[0], positions=more[1])
     assert make(tmp_path, "--fps", 60, *TEST_02) == 0
     check(tmp_path, takes)
-    assert {each["unit"] for each in read_poses(tmp_path / "out" / "made")[1]["sources"]} == {unit}
-
-
-@pytest.mark.parametrize("positions", ["", "absolute", "added"])
-@pytest.mark.parametrize("up", ["y", "z"])
-def test_up_axis_is_found(tmp_path: Path, up: str, positions: str) -> None:
-    takes = two_takes(tmp_path, up=up, positions=positions)
-    assert make(tmp_path, "--fps", 60, *TEST_02) == 0
-    check(tmp_path, takes)
+    found = read_poses(tmp_path / "out" / "made")[1]["sources"]
+    assert {(each["unit"], each["up"]) for each in found} == {(unit, more[0])}
 
 
 def test_amc_files_are_read_and_preferred_to_their_conversion(tmp_path: Path) -> None:
