@@ -25,6 +25,9 @@ RUNS = [(0, 2, "Stand/Walk"), (3, 5, "Exercise"), (5, 6, "Sit-on-chair"), (8, 9,
 RUNS += [(9, 10, "Stand/Walk")]
 
 
+TS1, SEQ1 = "mpi_inf_3dhp_test_set/TS1/annot_data.mat", "S1/Seq1/annot.mat"
+
+
 def convert(source: Path, *more: str) -> int:
     return prepare.main(["3dhp", "--source", str(source), "--output", str(source.parent / "out"), *more])
 
@@ -89,10 +92,7 @@ def test_cameras_without_calibration_are_fitted(source: Path, change: str, capsy
 
 
 def test_invalid_frames_split_a_training_sequence(source: Path) -> None:
-    path = source / "S1" / "Seq1" / "annot.mat"
-    content = loadmat(path)
-    content["annot3"][0, 0][2] = np.nan
-    savemat(path, {name: content[name] for name in ("annot2", "annot3", "univ_annot3")})
+    _each("annot3", lambda cell: np.where(np.arange(6)[:, None] == 2, np.nan, cell))(source)
     assert convert(source) == 0
     poses, _ = read_poses(source.parent / "out" / "3dhp")
     pieces = [(s.first_frame, len(s)) for s in poses.sequences if (s.camera, s.subject) == (0, "S1")]
@@ -101,7 +101,7 @@ def test_invalid_frames_split_a_training_sequence(source: Path) -> None:
 
 def test_test_set_without_activities_and_found_where_it_is(source: Path, capsys: Any) -> None:
     inner = source / "mpi_inf_3dhp_test_set"
-    with h5py.File(inner / "TS1" / "annot_data.mat", "r+") as file:
+    with h5py.File(source / TS1, "r+") as file:
         del file["activity_annotation"]
     assert convert(inner) == 0
     poses, _ = read_poses(source / "out" / "3dhp")
@@ -110,7 +110,7 @@ def test_test_set_without_activities_and_found_where_it_is(source: Path, capsys:
 
 def _cells(change: Callable[[Any], Any]) -> Callable[[Path], None]:
     def damage(source: Path) -> None:
-        path = source / "S1" / "Seq1" / "annot.mat"
+        path = source / SEQ1
         content = {name: value for name, value in loadmat(path).items() if name[0] != "_"}
         savemat(path, change(content))
 
@@ -126,17 +126,13 @@ def _each(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Pa
     return _cells(changed)
 
 
-def _arrays(change: Callable[[h5py.File], None]) -> Callable[[Path], None]:
+def _put(name: str, value: Any) -> Callable[[Path], None]:
     def damage(source: Path) -> None:
-        with h5py.File(source / "mpi_inf_3dhp_test_set" / "TS1" / "annot_data.mat", "r+") as file:
-            change(file)
+        with h5py.File(source / TS1, "r+") as file:
+            del file[name]
+            file[name] = value
 
     return damage
-
-
-def _put(file: h5py.File, name: str, value: Any) -> None:
-    del file[name]
-    file[name] = value
 
 
 def _cut(name: str, keep: float) -> Callable[[Path], None]:
@@ -147,7 +143,6 @@ def _cut(name: str, keep: float) -> Callable[[Path], None]:
     return damage
 
 
-TS1, SEQ1 = "mpi_inf_3dhp_test_set/TS1/annot_data.mat", "S1/Seq1/annot.mat"
 DAMAGES = {
     "17 joints": _each("annot3", lambda cell: cell[:, :51]),
     "few cameras": _cells(lambda content: content | {"annot2": content["annot2"][:3]}),
@@ -160,9 +155,9 @@ DAMAGES = {
     "training end": _cut(SEQ1, 0.99),
     "test half": _cut(TS1, 0.5),
     "calibration": _cut("S1/Seq1/camera.calibration", 0.97),
-    "test joints": _arrays(lambda file: _put(file, "annot2", np.ones((10, 1, 16, 2)))),
-    "nothing valid": _arrays(lambda file: _put(file, "valid_frame", np.zeros((10, 1)))),
-    "link": _arrays(lambda file: _put(file, "annot3", h5py.ExternalLink("/etc/passwd", "x"))),
+    "test joints": _put("annot2", np.ones((10, 1, 16, 2))),
+    "nothing valid": _put("valid_frame", np.zeros((10, 1))),
+    "link": _put("annot3", h5py.ExternalLink("/etc/passwd", "x")),
 }
 
 
