@@ -223,7 +223,7 @@ def read_calibration(path: Path) -> dict[int, Calibration]:
         return {}
     calibrations = {}
     with damaged(path, "cameras, each with name, size, intrinsic and extrinsic"):
-        _, *cameras = re.split(r"^name\b", read_bytes(path, 2**20).decode(errors="replace"), flags=re.M)
+        _, *cameras = re.split(r"^\s*name\b", read_bytes(path, 2**20).decode(errors="replace"), flags=re.M)
         for camera in cameras:
             number, *rows = (line.split() for line in camera.splitlines() if line.strip())
             lines = {word: values for word, *values in rows}

@@ -83,6 +83,8 @@ def _members(path: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
         with tarfile.open(path) as tar:
             for member in filter(tarfile.TarInfo.isreg, tar):
                 yield member.name, partial(tar.extractfile, member)
+            while tar.fileobj.read(2**20):  # type: ignore[union-attr]
+                pass  # the checksum of a gzip stream is at its end
 
 
 def hdf5_array(file: h5py.File, name: str, limit: int = MAX_FILE) -> np.ndarray:
