@@ -91,8 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(command: str, output: Path, **options: Any) -> None:
     if command == "noise":
-        measure(output=output, **options)
-        return
+        return _measure(output=output, **options)
     data = ["-k", "gt"]
     if command == "h36m":
         from dataset import h36m
@@ -112,10 +111,9 @@ def _run(command: str, output: Path, **options: Any) -> None:
     log.info("train: %s", shlex.join(["python", "main.py", "--train", "-n", "NAME", *data, *root]))
 
 
-def measure(
+def _measure(
     *, keypoints: str, output: Path, dataset: str, root_path: Path | None, cache_dir: Path | None
 ) -> None:
-    """Measures how far a detector's keypoints are from the true ones, on the training subjects alone."""
     from common.data import find_dataset, load
     from common.noise import measure_noise, write_noise
 
