@@ -49,6 +49,7 @@ def test_budget_takes_every_sample_once_before_one_is_repeated(folder):
     assert torch.equal(second.sort().values, torch.arange(whole)) and not torch.equal(first, second)
 
 
+@pytest.mark.slow
 def test_row_resumes_to_the_same_record(folder, tmp_path, small, monkeypatch):
     assert call(folder, tmp_path / "a.json", "--row", "htnet_refine") == 0
     original, steps = losses.training_loss, 0
@@ -76,6 +77,7 @@ def test_row_resumes_to_the_same_record(folder, tmp_path, small, monkeypatch):
     assert whole["P1"] != whole["before_refining"]["P1"] and resumed["seconds_lack_what_a_stop_cost"]
 
 
+@pytest.mark.slow
 def test_all_trains_what_is_missing(folder, tmp_path, small):
     assert call(folder, tmp_path, "--all", "-k", "gt") == 0
     times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
