@@ -17,7 +17,7 @@ OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory")
 def main(argv: list[str] | None = None) -> int:
     """Runs one command line and returns the exit code.
 
-    0; 1 for a failure; 2 for a wrong call or file; 130 and 143 after Ctrl-C and SIGTERM, but 0 after SIGTERM
+    0; 1 for a failure; 2 for an invalid call; 130 and 143 after Ctrl-C and SIGTERM, but 0 after SIGTERM
     to a training whose state is on disk: a scheduler's next job resumes it.
     """
     configure_output(logging.INFO if distributed.is_main() else logging.CRITICAL)

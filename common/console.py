@@ -11,7 +11,7 @@ MAX_MESSAGE = 4_000  # characters, so that a quoted file cannot fill the termina
 
 
 class UserError(Exception):
-    """A wrong call or file (exit code 2); the message says what was expected and found, and what to do."""
+    """An invalid call or file (exit code 2); the message says what was expected and found, and what to do."""
 
     exit_code = 2
 

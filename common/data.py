@@ -257,7 +257,7 @@ def _member(path: Path, name: str) -> dict[str, Any]:
 
 
 def _invalid(subject: str, action: str, world: Any, pixels: Any, cameras: tuple[Camera, ...]) -> str | None:
-    """What is wrong with a take, None if nothing."""
+    """Errors of a take, None if there are none."""
     if not _is_array(world, (32, 3)):
         return f"3D: expected finite numbers (T, 32, 3), found {_describe(world)}"
     cameras_2d = list(pixels) if isinstance(pixels, (list, tuple)) else []

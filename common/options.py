@@ -193,7 +193,7 @@ def parse(argv: list[str]) -> Options:
     """The options of a command line; a resumed run's are its own, changed by those that are given.
 
     Raises:
-        UserError: The call is wrong.
+        UserError: The call is invalid.
     """
     given = _given(argv)
     options = Options(**RECIPES[given.get("recipe", "published")] | given)
@@ -307,7 +307,7 @@ def _check(options: Options, given: dict[str, Any]) -> None:
             log.info("note: --%s is ignored: this command does not use it", name)
     plain = Path(options.name).name == options.name not in ("", "..")
     stage = options.refine_freeze or options.previous_refine
-    for wrong, message in (
+    for invalid, message in (
         (
             sum(map(bool, (options.train, options.compare, options.export))) > 1,
             "expected one of --train, --compare and --export",
@@ -325,7 +325,7 @@ def _check(options: Options, given: dict[str, Any]) -> None:
         (options.refine and options.window == "person", "--refine needs --window image: it uses the camera"),
         (options.channel % 24, f"--channel: expected a multiple of 24, found {options.channel}"),
     ):
-        if wrong:
+        if invalid:
             raise UserError(f"{message} (all options: python main.py --help)")
 
 

@@ -97,7 +97,7 @@ def _sampled(poses: PoseSet, sequences: list[Sequence]) -> Take | None:
 
 
 def _body_problem(bodies: list[np.ndarray], up: str) -> str:
-    """What is wrong with all positions (F, 17, 3) of a subject."""
+    """Errors in all positions (F, 17, 3) of a subject."""
     ends, starts = map(list, zip(*BONES, strict=True))
     lengths = [np.linalg.norm(body[:, ends] - body[:, starts], axis=-1) for body in bodies]  # (F, bones) each
     usual = dict(zip(ends, np.median(np.concatenate(lengths), axis=0), strict=True))
@@ -135,11 +135,11 @@ def _bends(body: np.ndarray) -> bool | None:
 
 
 def _take_problem(take: Take, sides: bool | None) -> str:
-    """What is wrong with a take's sides, cameras or keypoints; ``sides``: see ``_bends``, of the subject."""
+    """Errors in a take's sides, cameras or keypoints; ``sides``: see ``_bends``, of the subject."""
     if (take.depths <= 0).any():
         return "behind the camera: depths of 0 or less: z must point away from the camera"
     own = _bends(take.body)
-    wrong = (sides if own is None else own) is False
+    backward = (sides if own is None else own) is False
     before = take.errors(take.keypoints)
     worst = int(before.argmax())
 
@@ -147,8 +147,10 @@ def _take_problem(take: Take, sides: bool | None) -> str:
         return take.errors(keypoints)[worst] < min(MISFIT, BETTER * before[worst])
 
     swapped = before[worst] > SUSPECT and fits(take.keypoints[:, :, MIRROR])
-    if wrong or swapped:
-        parts = "positions" if wrong and swapped else "positions and keypoints" if wrong else "keypoints"
+    if backward or swapped:
+        parts = (
+            "positions" if backward and swapped else "positions and keypoints" if backward else "keypoints"
+        )
         return f"left and right: swapped in {parts}: swap the joints back, or mirror the coordinates back"
     if before[worst] < MISFIT:
         return ""
@@ -208,7 +210,7 @@ def draw(path: Path, takes: list[Take]) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command line; exit codes: 0 nothing is wrong, 1 something is, 2 nothing was checked."""
+    """Runs one command line; exit codes: 0 valid, 1 invalid, 2 nothing was checked."""
     parser = argparse.ArgumentParser("python -m dataset.check", description="Finds errors in a data set.")
     add = parser.add_argument
     add("--dataset", metavar="NAME", help="what to check; without it, all that is ready is listed")

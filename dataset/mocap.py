@@ -234,7 +234,7 @@ def _views(
         about = {"subject": take.subject, "frames": frames, "frames_out_of_view": len(pose) - frames}
         index.append(take.metadata | about)
     if not any(entry["frames"] for entry in index):
-        raise UserError("no frame of any file can be brought into view; is --up or --unit wrong?")
+        raise UserError("no frame of any file can be brought into view; check --up and --unit")
 
 
 def _agree(takes: list[Take], key: str, default: Any) -> None:

@@ -83,7 +83,7 @@ def _cameras(text: str) -> tuple[int, ...]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command line and returns the exit code: 0, 1 for a failure, 2 for a wrong call or file."""
+    """Runs one command line and returns the exit code: 0, 1 for a failure, 2 for an invalid call or file."""
     options = vars(parse(argv))
     configure_output()
     return run_command(lambda: _run(**options))

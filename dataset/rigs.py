@@ -145,7 +145,7 @@ def to_joints(
     speed = np.linalg.norm(np.diff(pose - pose[:, [ROOT]], axis=0), axis=-1).max(axis=1) * rate
     if len(speed) and np.median(speed) > MAX_SPEED:
         found = f"joints usually move at {np.median(speed):.0f} m/s, faster than people can"
-        raise UserError(f"{found}; if the frame time is wrong, give the true rate with --source_fps")
+        raise UserError(f"{found}; if the frame time is incorrect, give the true rate with --source_fps")
     return pose, unit, mirrored
 
 

@@ -2,7 +2,7 @@
 
 Nothing here prints or changes settings of the calling program, and everything can be called from several
 threads at once. Joints are Human3.6M's 17 (``common.skeleton.JOINT_NAMES``); poses are in camera space (x
-right, y down, z away), metres, with the pelvis at 0. Wrong arguments raise a ``ValueError``; missing or
+right, y down, z away), metres, with the pelvis at 0. Invalid arguments raise a ``ValueError``; missing or
 damaged files and missing devices a ``UserError``.
 """
 
@@ -166,7 +166,7 @@ class Estimator:
         small: bool = False,
         models: str | os.PathLike[str] | None = None,
     ) -> None:
-        lifting.focal_length((1920, 1080), focal)  # raises where it is wrong
+        lifting.focal_length((1920, 1080), focal)  # raises where it is invalid
         _expect(height_m is None or 0.3 <= height_m <= 3, "height_m", "0.3 to 3 metres", height_m)
         _expect(mode in detectors.MODES, "mode", " or ".join(detectors.MODES), mode)
         known = not isinstance(detector, str) or detector in detectors.NAMES

@@ -119,7 +119,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command line; returns 0, 1 if some input failed, 2 for a wrong call or file."""
+    """Runs one command line; returns 0, 1 if some input failed, 2 for an invalid call or file."""
     args = parse(argv)
     configure_output()
     return run_command(partial(_run, args))

@@ -190,7 +190,7 @@ def test_cut_prepared_folder_is_reported(prepared: Path, name: str, size: int) -
     ],
     ids=str,
 )
-def test_index_that_is_wrong_is_reported(prepared: Path, change: dict[str, Any]) -> None:
+def test_invalid_index_is_reported(prepared: Path, change: dict[str, Any]) -> None:
     index = read_json(prepared / "index.json")
     place = index["sequences"][0] if change.keys() & {"start", "stop", "surprise"} else index
     place |= change

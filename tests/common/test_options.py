@@ -52,14 +52,15 @@ def test_options_have_their_values():
         assert parse([*TRAIN, "--keypoint_noise", *words]).keypoint_noise == expected
 
 
-WRONG = """--subset 0; --subset 1.01; --lr nan; --lr inf; --lr_decay 0; --dropout 1; --nepoch 0; --nepoch 1.5
+INVALID = """\
+--subset 0; --subset 1.01; --lr nan; --lr inf; --lr_decay 0; --dropout 1; --nepoch 0; --nepoch 1.5
 --seed -1; --channel 25; --amp fp8; --data_augmentation maybe; --augment_poses; --refine; --refine_freeze
 --resume --reload --previous_dir b; --export onnx; -n ../b; -n ..; --previous_dir b; --metrics_json b.json
 --output b.onnx; stray""".replace("\n", "; ")
 
 
-@pytest.mark.parametrize("words", WRONG.split("; "))
-def test_wrong_calls_are_refused(words):
+@pytest.mark.parametrize("words", INVALID.split("; "))
+def test_invalid_calls_are_refused(words):
     with pytest.raises(UserError) as caught:
         parse([*TRAIN, *words.split()])
     assert caught.value.exit_code == 2 and "\n" not in str(caught.value)

@@ -36,7 +36,7 @@ def test_help_imports_no_library() -> None:
         "3dhp --source . --cameras a", "h36m --source missing",
     ],
 )  # fmt: skip
-def test_wrong_calls_end_with_code_2(call: str, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_invalid_calls_end_with_code_2(call: str, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
     Path("dataset/dataset").mkdir(parents=True)
     try:

@@ -105,7 +105,7 @@ def test_pose_without_shoulders_is_nan(lifter):
         (WALK[..., :2], {"scores": np.ones(17)}, r"scores: expected .*\(6, 17\).*found \(17,\)"),
     ],
 )
-def test_wrong_keypoints_are_a_value_error(lifter, keypoints, options, message):
+def test_invalid_keypoints_are_a_value_error(lifter, keypoints, options, message):
     with pytest.raises(ValueError, match=message):
         lifter(keypoints, **{"image_size": SIZE, "format": "coco17"} | options)
 
@@ -135,7 +135,7 @@ def test_weights_are_a_name_path_or_network_which_is_copied(network, tmp_path, m
         *({"window": "whole"}, {"focal": 0}, {"height_m": 175}, {"mode": "best"}, {"detector": "openpose"}),
     ],
 )
-def test_wrong_options_are_a_value_error(network, options):
+def test_invalid_options_are_a_value_error(network, options):
     with pytest.raises(ValueError, match=f"{next(iter(options))}: expected"):
         Estimator(**{"detector": None, "weights": network} | options)
 
@@ -213,7 +213,7 @@ def test_video_has_its_own_times_and_invalid_files_are_user_errors(estimator, tm
         (numbered(2), {"max_people": 0}, "max_people: expected 1"),
     ],
 )
-def test_wrong_sources_are_a_value_error(estimator, source, options, message):
+def test_invalid_sources_are_a_value_error(estimator, source, options, message):
     with pytest.raises(ValueError, match=message):
         estimator(found_two)(source, **options)
 
