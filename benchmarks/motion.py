@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             assert fitted.root is not None
             rows["fitted"].append(measure(true, fitted.poses.astype(float), fitted.root.astype(float), fps))
             key = "P1 scaled, mm"
-            worse += rows["fitted"][-1][key] > 1.02 * rows["as lifted"][-1][key]
+            worse += int(rows["fitted"][-1][key] > 1.02 * rows["as lifted"][-1][key])
         for name, measured in rows.items():
             means = {key: float(np.nanmean([row[key] for row in measured])) for key in measured[0]}
             table[f"{fps:g}/s {name}"] = means
