@@ -101,6 +101,7 @@ def test_hrnet_keypoints_match_the_reference() -> None:
     np.testing.assert_allclose(scores, expected["scores"], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_hrnet_loads_published_weights_and_reads_people(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
