@@ -11,7 +11,7 @@ from common.plots import FLOOR_CELL
 from common.skeleton import ROOT
 from demo.lib.result import Result, Track
 
-CAUTION = "Upright view: a display rotation, not a measurement."
+CAUTION = "Upright view: an estimate, not a measurement."
 SIDE_BY_SIDE = "People are placed side by side; where they stood is unknown."
 ESTIMATED = "Positions of people are estimates."
 
