@@ -32,7 +32,7 @@ COORDINATE_FRAMES = {
     "image": "pixels, x to the right, y down, from the upper left corner of the image",
     "camera": "metres, x to the camera's right, y down, z away from it; root-relative: the pelvis is at 0",
     UPRIGHT: (
-        "metres, z up. Where the note on motion has a floor: height above it, the first pelvis over the origin. "
+        "metres, z up. With a floor (note on motion): height above it, the first pelvis over the origin. "
         "Else a display rotation, not a measurement: one fixed rotation, the lowest joint of each frame at 0"
     ),
     "root_estimate": (
