@@ -68,7 +68,7 @@ def test_lifting_the_mirror_image_gives_the_mirror_image(model):
 @pytest.mark.parametrize("flip", [True, False])
 def test_predict_gives_every_pose_whatever_the_batch(model, poses, flip):
     expected = lift(model, torch.from_numpy(poses.keypoints)[:, None], flip)[:, 0]
-    for batch_size in (None, 7):
+    for batch_size in (None, 8, 1):
         [found] = predict(model, poses, device=CPU, flip=flip, batch_size=batch_size)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 

@@ -12,7 +12,7 @@ import pytest
 
 from common.camera import h36m_cameras
 from common.data import DATASETS, load
-from common.poses import PoseSet, Sequence, write_poses
+from common.poses import PoseSet, Sequence, read_poses, write_poses
 from common.skeleton import COCO17, JOINT_NAMES, MIRROR
 from dataset.check import check, main
 
@@ -97,6 +97,7 @@ def test_command_reports_a_prepared_set(
     views = [(each, sample.keypoints[r], sample.positions[r] * scale) for each, r in rows]
     metadata = {"train": ["S9"], "test": ["S11"], "keypoints": "gt", "origin": "", "left_out": ["a.bvh: cut"]}
     write_poses(tmp_path / "made", views, metadata)
+    assert read_poses(tmp_path / "made")[1]["train"] == ["S9"]
     sheet = tmp_path / "sheet.png"
     assert main(["--dataset", "made", "--root_path", str(tmp_path), "--sheet", str(sheet)]) == code
     out = capsys.readouterr().out

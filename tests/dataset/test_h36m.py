@@ -129,13 +129,16 @@ def test_missing_takes_are_listed_and_subjects_refused(raw: Path, tmp_path: Path
 PERSON = WORLD["S1"]["Walking 1"]
 INVALID = {
     "joints.cdf": lambda path: cdf(path, np.ones((1, 5, 51))),
+    "name.cdf": lambda path: cdf(path, PERSON, Variable="Angles"),
     "metres.cdf": lambda path: cdf(path, PERSON / 1000),
     "nan.cdf": lambda path: cdf(path, np.where(PERSON == PERSON.max(), np.nan, PERSON)),
     "zeros.cdf": lambda path: cdf(path, PERSON * [[[1]], [[1]], [[0]], [[1]]]),
     "cut.cdf": lambda path: cdf(path, PERSON)[:-30],
     "empty.cdf": lambda path: b"",
+    "pointer.cdf": lambda path: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n",
     "turned.h5": lambda path: hdf5(**{"3D_positions": np.ones((4, 96))}),
     "name.h5": lambda path: hdf5(poses=np.ones((96, 4))),
+    "group.h5": lambda path: hdf5(**{"3D_positions/a": np.ones((96, 4))}),
     "link.h5": lambda path: hdf5(**{"3D_positions": h5py.ExternalLink("/etc/passwd", "x")}),
     "cut.h5": lambda path: hdf5(**{"3D_positions": PERSON.reshape(4, 96).T})[:-9],
     "huge.h5": lambda path: hdf5(huge=(96, 2**40)),

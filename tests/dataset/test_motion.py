@@ -48,20 +48,30 @@ def test_bvh_accepts_a_row_more_or_less_than_stated(tmp_path: Path, frames: int)
     assert len(nodes[0].rotation) == 120 and str(frames) in note
 
 
+def test_bvh_with_two_rows_more_than_stated_is_refused(tmp_path: Path) -> None:
+    write_bvh(tmp_path / "a.bvh", *walk(120), frames=118)
+    with pytest.raises(ValueError, match="cut off"):
+        read_bvh(tmp_path / "a.bvh")
+
+
 DAMAGES = {
     "cut in a frame": lambda text: text[: len(text) // 2],
     "cut between frames": lambda text: "\n".join(text.split("\n")[:-5]),
     "cut in the skeleton": lambda text: text[:700],
     "empty": lambda text: "",
+    "web page": lambda text: "<html>" + text,
     "no frames": lambda text: text.split("Frame Time")[0] + "Frame Time: 0.01\n",
     "huge claim": lambda text: text.replace("Frames: 120", "Frames: 999999999999"),
     "NaN": lambda text: text.rsplit(" ", 1)[0] + " nan\n",
     "infinity": lambda text: text.rsplit(" ", 1)[0] + " 1e999\n",
+    "not a number": lambda text: text.rsplit(" ", 1)[0] + " #QNAN\n",
+    "open bracket": lambda text: text.replace("}", "", 1),
     "channels": lambda text: text.replace("CHANNELS 3", "CHANNELS 4", 1),
     "offset": lambda text: text.replace("OFFSET", "OFFSET x", 1),
     "two people": lambda text: text.replace("MOTION", "ROOT b\n{\nOFFSET 0 0 0\n}\nMOTION"),
     "frames per second": lambda text: text.replace("Frame Time: 0.0", "Frame Time: 120.0"),
     "deep": lambda text: text.replace("JOINT", "JOINT j\n{\nOFFSET 0 1 0\n" * MAX_NODES + "JOINT", 1),
+    "binary": lambda text: "\0" * 5000,
 }  # fmt: skip
 
 
@@ -99,12 +109,15 @@ def test_amc_is_the_same_motion_as_bvh(tmp_path: Path, radians: bool) -> None:
 
 AMC_DAMAGES = {
     "cut in a frame": lambda asf, amc: (asf, amc[: len(amc) // 2]),
+    "cut between bones": lambda asf, amc: (asf, amc.rsplit("\n", 4)[0] + "\n"),
     "missing frame": lambda asf, amc: (asf, amc.replace("\n7\n", "\n8\n")),
     "unknown bone": lambda asf, amc: (asf, amc.replace("lfemur", "lfemor")),
+    "NaN": lambda asf, amc: (asf, amc.replace("lfemur ", "lfemur nan ", 1)),
     "no frames": lambda asf, amc: (asf, "".join(amc.split("\n")[:2])),
     "cut skeleton": lambda asf, amc: (asf.split(":hierarchy")[0], amc),
     "length": lambda asf, amc: (asf.replace("length", "length x", 3), amc),
     "axis order": lambda asf, amc: (asf.replace("XYZ\ndof", "XXZ\ndof", 1), amc),
+    "loose bones": lambda asf, amc: (asf.replace("root to_lfemur", "root"), amc),
     "cycle": lambda asf, amc: (asf.replace("root to_lfemur", "lfemur to_lfemur\nroot"), amc),
     "degree of freedom": lambda asf, amc: (asf.replace("rx ry rz", "rx ry l", 1), amc),
 }

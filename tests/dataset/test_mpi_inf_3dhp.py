@@ -150,13 +150,18 @@ DAMAGES = {
     "frames": _each("annot2", lambda cell: cell[:-1]),
     "metres": _each("annot3", lambda cell: cell / 1000),
     "behind": _each("annot3", lambda cell: -cell),
+    "words": _each("annot2", lambda cell: np.array("words")),
     "NaN": _each("univ_annot3", lambda cell: cell * np.nan),
     "training half": _cut(SEQ1, 0.5),
     "training end": _cut(SEQ1, 0.99),
+    "training empty": _cut(SEQ1, 0.0),
     "test half": _cut(TS1, 0.5),
+    "test empty": _cut(TS1, 0.0),
     "calibration": _cut("S1/Seq1/camera.calibration", 0.97),
     "test joints": _put("annot2", np.ones((10, 1, 16, 2))),
     "nothing valid": _put("valid_frame", np.zeros((10, 1))),
+    "test frames": _put("valid_frame", np.ones((9, 1))),
+    "text": _put("annot3", "text"),
     "link": _put("annot3", h5py.ExternalLink("/etc/passwd", "x")),
 }
 

@@ -75,11 +75,16 @@ def test_noise_is_that_of_the_detector(detected: Path) -> None:
     assert measured.degrees == pytest.approx(4, rel=0.15)
 
 
-@pytest.mark.parametrize("source", ["cut", "truth"])
-def test_noise_of_damaged_detector_files_is_one_error(detected: Path, source: str, capsys: Any) -> None:
+@pytest.mark.parametrize("damage", ["git lfs", "cut", "empty", "missing", "truth"])
+def test_noise_of_damaged_detector_files_is_one_error(detected: Path, damage: str, capsys: Any) -> None:
     path = detected / "data_2d_sample_net.npz"
-    path.write_bytes(path.read_bytes()[:-200])
-    assert noise(detected, "gt" if source == "truth" else "net") == 2
+    content = {"git lfs": b"version https://git-lfs.github.com/spec/v1\n", "empty": b""}
+    path.write_bytes(content.get(damage, path.read_bytes()[:-200]))
+    if damage == "missing":
+        path.unlink()
+    assert noise(detected, "gt" if damage == "truth" else "net") == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and (source == "truth" or path.name in error)
+    assert (
+        error.startswith("error: ") and "Traceback" not in error and (damage == "truth" or path.name in error)
+    )
     assert not (detected / "noise.json").exists()

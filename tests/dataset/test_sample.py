@@ -93,3 +93,5 @@ def test_other_clips_than_the_published_are_refused(tmp_path: Path, monkeypatch:
         with pytest.raises(SystemExit):
             make.main()
         assert str(path) in capsys.readouterr().err
+    with pytest.raises(ValueError, match="expected the clips of pybullet"):
+        make.read_files(tmp_path)
