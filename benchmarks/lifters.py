@@ -89,9 +89,8 @@ RECIPES = {
     "open": "--recipe open",
 }
 ROWS |= {name: Row(f"`{options}`", options=options) for name, options in RECIPES.items()}
-LIFTERS, RECIPE_ROWS = (
-    [n for n, row in ROWS.items() if (row.options is not None) == r] for r in (False, True)
-)
+LIFTERS = [name for name, row in ROWS.items() if row.options is None]
+RECIPE_ROWS = [name for name, row in ROWS.items() if row.options is not None]
 
 
 class BudgetBatches(Batches):
@@ -200,10 +199,14 @@ def read_records(folder: Path) -> list[Record]:
     records: dict[str, list[Record]] = {}
     for path in sorted(folder.glob("*.json")):
         record = read_json(path)
-        first = records.setdefault(record["keypoints"], [record])[0]
-        if mixed := [name for name in EQUAL if record[name] != first[name]]:
+        if not isinstance(record, dict) or record.get("row") not in ROWS:
+            raise UserError(f"{path}: expected a record of benchmarks.lifters; move it to another folder")
+        own = records.setdefault(record["keypoints"], [])
+        if mixed := [name for name in EQUAL if own and record[name] != own[0][name]]:
             raise UserError(f"{path}: expected the {', '.join(mixed)} of the other records; move it away")
-        records[record["keypoints"]] += [record] if record is not first else []
+        if any((each["row"], each["seed"]) == (record["row"], record["seed"]) for each in own):
+            raise UserError(f"{path}: expected one record per row, keypoints and seed; remove one")
+        own.append(record)
     if not records:
         raise UserError(f"{folder}: expected records (*.json), found none; train rows with --all or --row")
     return list(chain(*records.values()))

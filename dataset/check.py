@@ -243,7 +243,7 @@ def _run(options: argparse.Namespace) -> int:
         raise UserError(f"{dataset.name}: no frame without NaN or infinity; make the data set again")
     print(describe(dataset, poses, takes, [*metadata.get("missing", []), *metadata.get("left_out", [])]))
     for text, found in problems.items():
-        print(f"\nwrong in {len(found)} takes ({'; '.join(found[:4])}{'; ...' if found[4:] else ''}): {text}")
+        print(f"\nfound in {len(found)} takes ({'; '.join(found[:4])}{'; ...' if found[4:] else ''}): {text}")
     sheet = options.sheet or Path(f"check_{dataset.name}.png")
     draw(sheet, takes)
     print(f"\nproblems: {len(problems) or 'none'}; wrote {sheet}")

@@ -119,15 +119,18 @@ def save(path: Path, **dictionaries: Mapping[str, Any]) -> None:
 
 def _from_raw(source: Path) -> Positions:
     positions: Positions = {}
+    ignored = []
     for found in progress(_files(source), unit="take", total=len(SUBJECTS) * len(ACTIONS) * TAKES - 1):
         subjects = re.findall(r"(?:^|_|/)(S\d+)(?=$|\.|/)", "/".join(found.names[:-1]))
         words = re.fullmatch(r"([A-Za-z]+)([ _]\d+)?\.\w+", found.names[-1])
         subject, action = (subjects or [""])[-1], RENAMED.get(words[1], words[1]) if words else ""
         take = action + (words[2] or "").replace("_", " ") if words else ""
         if subject not in SUBJECTS or action not in ACTIONS:
-            log.info("left out, no take of Human3.6M: %s", found.label)
+            ignored.append(found.label)
         elif (subject, take) != CORRUPT and take not in positions.get(subject, {}):
             positions.setdefault(subject, {})[take] = _take(found)
+    if ignored:  # one line: a folder of archives holds thousands of other files
+        log.info("left out %d files that are no takes of Human3.6M, such as %s", len(ignored), ignored[0])
     return positions
 
 

@@ -84,8 +84,9 @@ def prepare(
             copies.append(f"{name}{path.suffix}: the same, byte for byte, as {first.metadata['file']}")
     if left_out and not (skip_bad and takes):
         hint = "" if skip_bad or not takes else "; fix or remove them, or give --skip_bad"
-        listed = "\n  ".join(left_out[:20] + (["..."] if left_out[20:] else []))
-        raise UserError(f"{len(left_out)} of {len(files)} files cannot be used{hint}:\n  {listed}")
+        more = f"\n  and {len(left_out) - 20} more" if left_out[20:] else ""
+        listed = "\n  ".join(left_out[:20])
+        raise UserError(f"{len(left_out)} of {len(files)} files cannot be used{hint}:\n  {listed}{more}")
     for line in left_out + copies:
         log.info("left out: %s", line)
     split = _split(list(takes.values()), source, **options)
@@ -149,8 +150,13 @@ def convert(path: Path, name: str, joint_map: Mapping[str, list[str]], **options
     pose, taken, mirrored = to_joints(nodes, joints, options["fps"], options["unit"])
     rig = hashlib.sha256("\n".join(node.name for node in whole).encode()).hexdigest()[:16]
     metadata = {"file": name + path.suffix, "digest": "".join(map(sha256, used)), "rate": round(rate, 2)}
-    up = up_axis(pose) if up_axis(pose) in UP_AXES else ""
-    metadata |= {"unit": taken, "up": up, "mirrored": mirrored, "false_start": false_start}
+    up = up_axis(pose)
+    metadata |= {
+        "unit": taken,
+        "up": up if up in UP_AXES else "",
+        "mirrored": mirrored,
+        "false_start": false_start,
+    }
     return Take(path, name, pose.astype(np.float32), metadata | {"rig": rig, "note": note})
 
 
@@ -228,9 +234,19 @@ def _views(
             frames += len(seen[0][0])
             for number, (points, pixels) in enumerate(seen):
                 camera = setups[take.subject][number]
-                lens, size = tuple(camera.intrinsics().tolist()), (camera.width, camera.height)
-                span = (0, len(points), lens, size, start, 1, camera.orientation)
-                yield Sequence(take.subject, action, number, *span), normalize_pixels(pixels, *size), points
+                size = camera.width, camera.height
+                view = Sequence(
+                    take.subject,
+                    action,
+                    camera=number,
+                    start=0,
+                    stop=len(points),
+                    intrinsics=tuple(camera.intrinsics().tolist()),
+                    image_size=size,
+                    first_frame=start,
+                    orientation=camera.orientation,
+                )
+                yield view, normalize_pixels(pixels, *size), points
         about = {"subject": take.subject, "frames": frames, "frames_out_of_view": len(pose) - frames}
         index.append(take.metadata | about)
     if not any(entry["frames"] for entry in index):
