@@ -17,11 +17,13 @@ from scipy.ndimage import gaussian_filter1d
 
 from common.camera import denormalize_pixels
 from common.console import progress, text_table
-from common.data import PoseSet, read_poses
 from common.files import write_json
-from common.skeleton import LEFT_ARM, LEFT_LEG, PARENTS, RIGHT_ARM, RIGHT_LEG
+from common.metrics import n_mpjpe, p_mpjpe
+from common.poses import PoseSet, read_poses
+from common.skeleton import LEFT_ARM, LEFT_LEG, RIGHT_ARM, RIGHT_LEG
 from demo.api import Estimator
 from demo.lib.lifting import place
+from demo.lib.motion import JOINT, PARENT
 from demo.lib.result import Result, Track
 
 LIMBS = (RIGHT_LEG, LEFT_LEG, RIGHT_ARM, LEFT_ARM)
@@ -30,7 +32,6 @@ RUN_S, RUNS_PER_S = 0.5, 0.1  # seconds that limbs stay swapped or hidden, and h
 GAP_S = 0.2
 STILL_M_S = 0.1  # metres per second: slower ankles are in contact
 ANKLES = [RIGHT_LEG[2], LEFT_LEG[2]]
-BONE, PARENT = np.arange(1, 17), np.array(PARENTS[1:])
 
 
 def detect(
@@ -59,12 +60,12 @@ def detect(
     return found, scores, np.flatnonzero(kept)
 
 
-def seen(poses: PoseSet, number: int, fps: float) -> tuple[np.ndarray, np.ndarray]:
-    """One take at a rate: positions (T, 17, 3) in camera space, metres, and pixels (T, 17, 2)."""
+def seen(poses: PoseSet, number: int, rate: float, fps: float) -> tuple[np.ndarray, np.ndarray]:
+    """One take at another rate: positions (T, 17, 3) in camera space, metres, and pixels (T, 17, 2)."""
     take = poses.sequences[number]
     rows = slice(take.start, take.stop)
     positions = np.asarray(poses.positions[rows], np.float64)
-    times = np.arange(len(positions)) / 30
+    times = np.arange(len(positions)) / rate
     positions = CubicSpline(times, positions)(np.arange(0, times[-1], 1 / fps))
     focal, center = np.array(take.intrinsics[:2]), np.array(take.intrinsics[2:])
     points = positions[..., :2] / positions[..., 2:] * focal + center
@@ -74,33 +75,24 @@ def seen(poses: PoseSet, number: int, fps: float) -> tuple[np.ndarray, np.ndarra
 def measure(true: np.ndarray, poses: np.ndarray, root: np.ndarray, fps: float) -> dict[str, float]:
     """Errors of poses (T, 17, 3), root at 0, with the path (T, 3), against positions (T, 17, 3), metres."""
     centred = true - true[:, :1]
-    scaled = poses * ((poses * centred).sum((1, 2)) / (poses**2).sum((1, 2)))[:, None, None]
     absolute = poses + root[:, None]
     step, walked = 1 / fps, true[:, 0]
     still = np.linalg.norm(np.diff(true[:, ANKLES], axis=0), axis=-1) / step < STILL_M_S
     slide = np.linalg.norm(np.diff(absolute[:, ANKLES], axis=0), axis=-1) / step
-    lengths = np.linalg.norm(poses[:, BONE] - poses[:, PARENT], axis=-1)
+    lengths = np.linalg.norm(poses[:, JOINT] - poses[:, PARENT], axis=-1)
     factor = (root * walked).sum() / (root**2).sum()  # one scale for the whole path
     path = np.linalg.norm(root * factor - walked, axis=1).mean()
     distance = np.linalg.norm(np.diff(walked, axis=0), axis=1).sum()
     change = np.diff(poses - centred, axis=0) / step
     return {
-        "P1 scaled, mm": 1e3 * np.linalg.norm(scaled - centred, axis=-1).mean(),
-        "P2, mm": 1e3 * float(np.mean([_aligned(*pair) for pair in zip(poses, centred, strict=True)])),
+        "P1 scaled, mm": 1e3 * n_mpjpe(poses, centred).mean(),
+        "P2, mm": 1e3 * p_mpjpe(poses, centred).mean(),
         "MPJVE, mm/s": 1e3 * np.linalg.norm(change, axis=-1).mean(),
         "acceleration error, mm/s2": 1e3 * np.linalg.norm(np.diff(change, axis=0) / step, axis=-1).mean(),
         "bone length deviation, mm": 1e3 * lengths.std(axis=0).mean(),
         "foot sliding, mm/s": 1e3 * float(slide[still].mean()) if still.any() else float("nan"),
         "path error, % of the distance": 100 * float(path / distance) if distance > 1 else float("nan"),
     }
-
-
-def _aligned(pose: np.ndarray, target: np.ndarray) -> float:
-    a, b = pose - pose.mean(0), target - target.mean(0)
-    u, values, vt = np.linalg.svd(a.T @ b)
-    sign = np.array([1, 1, np.sign(np.linalg.det(u @ vt))])
-    moved = a @ (u * sign @ vt) * (values @ sign) / (a**2).sum()
-    return float(np.linalg.norm(moved - b, axis=1).mean())
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -113,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--focal", choices=("true", "assumed"), default="true")
     parser.add_argument("--json", type=Path, help="file for the table")
     args = parser.parse_args(argv)
-    poses, _ = read_poses(args.data)
+    poses, metadata = read_poses(args.data)
     long = [n for n, take in enumerate(poses.sequences) if take.stop - take.start > 90 and take.camera == 0]
     chosen = [long[n] for n in np.linspace(0, len(long) - 1, args.takes).astype(int)]
     estimator = Estimator(detector=None, weights=args.weights, motion=True)
@@ -122,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows: dict[str, list[dict[str, float]]] = {"as lifted": [], "fitted": []}
         frames, seconds, worse = 0, 0.0, 0
         for number in progress(chosen):
-            true, pixels = seen(poses, number, fps)
+            true, pixels = seen(poses, number, metadata["fps"], fps)
             take = poses.sequences[number]
             found, scores, kept = detect(pixels, fps, np.random.default_rng(number))
             every = np.arange(len(true))

@@ -73,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--poses", type=int, default=4000, help="poses, spread over each set")
     parser.add_argument("--json", type=Path, help="file for the table")
     args = parser.parse_args(argv)
-    keypoints, positions, focal, sizes, members = [], [], [], [], []
+    keypoints, positions, members = [], [], []
+    cameras: list[tuple[tuple[int, int], float]] = []  # of each pose, image size and focal length, pixels
     for folder in args.data:
         poses, _ = read_poses(folder)
         takes = [take for take in poses.sequences if not args.subjects or take.subject in args.subjects]
@@ -90,8 +91,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             positions.append(points - points[:, :1])
             seen = np.asarray(poses.keypoints[rows], np.float64)
             keypoints.append(denormalize_pixels(seen, *take.image_size))
-            focal += [take.intrinsics[0] * take.image_size[0] / 2] * len(points)
-            sizes += [take.image_size] * len(points)
+            focal = float(take.intrinsics[0]) * take.image_size[0] / 2
+            cameras += [(take.image_size, focal)] * len(points)
     true, pixels = np.concatenate(positions), torch.from_numpy(np.concatenate(keypoints))
     noisy = add_noise(pixels, KeypointNoise(), torch.Generator().manual_seed(0)).numpy()
     legs, arm = noisy.copy(), noisy.copy()
@@ -102,15 +103,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     masks = {"all": np.ones(len(true), dtype=bool)}
     masks |= {name: np.concatenate([group[name] for group in members]) for name in members[0]}
     table: dict[str, dict[str, list[float]]] = {}
-    order = {size: np.flatnonzero([size == each for each in sizes]) for size in set(sizes)}
+    rows_of = {camera: np.flatnonzero([camera == each for each in cameras]) for camera in set(cameras)}
     for weights in args.weights:
         run = load_lifter(find_lifter(weights), torch.device("cpu"))
         for name, points in inputs.items():
             poses3d = np.empty(true.shape)
-            for size, rows in progress(order.items()):
-                for length in set(np.array(focal)[rows]):
-                    part = rows[np.array(focal)[rows] == length]
-                    poses3d[part] = lift_keypoints(run, points[part], size, focal=float(length))
+            for (size, focal), own in progress(rows_of.items()):
+                poses3d[own] = lift_keypoints(run, points[own], size, focal=focal)
             errors = 1e3 * np.stack([mpjpe(poses3d, true), p_mpjpe(poses3d, true)], axis=1)
             table[f"{weights}, {name}"] = {
                 group: [*errors[mask].mean(axis=0).round(1).tolist(), int(mask.sum())]

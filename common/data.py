@@ -19,11 +19,11 @@ from common.camera import CAMERA_FILE, Camera, h36m_cameras, normalize_pixels
 from common.console import UserError, progress, suggestion
 from common.files import read_npz, sha256
 from common.poses import FORMAT, INDEX, KEYPOINTS, POSITIONS, PoseSet, Sequence, View, read_poses, write_poses
-from common.skeleton import H36M_32_KEPT, NUM_JOINTS, PARENTS
+from common.skeleton import BONES_M, H36M_32_KEPT, NUM_JOINTS, PARENTS
 
 CACHE = ".htnet_cache"
 SHOWN = 5  # invalid takes in one message
-BODY_M = (0.3, 4.0)  # metres, summed bone length over an adult's 5.4: outside it is another unit
+BODY_M = (0.3, 4.0)  # metres, summed bone length over an adult's: outside it is another unit
 MAX_REPROJECTION = 0.1  # mean distance of projected 3D and 2D, fraction of the image's width
 
 log = logging.getLogger(__name__)
@@ -266,7 +266,7 @@ def _invalid(subject: str, action: str, world: Any, pixels: Any, cameras: tuple[
     frames = np.unique(np.linspace(0, len(world) - 1, 5).astype(int))
     pose = world[frames][:, H36M_32_KEPT].astype(np.float64)  # (K, 32, 3) -> (K, 17, 3)
     bones = np.linalg.norm(pose[:, 1:] - pose[:, list(PARENTS[1:])], axis=-1).sum(axis=1)  # (K,)
-    body = float(np.median(bones)) / 5.4
+    body = float(np.median(bones)) / BONES_M
     if not BODY_M[0] <= body <= BODY_M[1]:
         return f"3D: expected metres, found bodies of {body:.3g} m; are they millimetres?"
     for index, (camera, points) in enumerate(zip(cameras, cameras_2d, strict=True)):

@@ -49,6 +49,7 @@ H36M17 = _skeleton(
     "right_wrist<right_elbow",
 )
 """Human3.6M's 17 joints: the network's own order. Its "neck" is a point near the nose."""
+BONES_M = 5.4  # metres, summed length of an adult's bones between these joints
 
 COCO17 = _skeleton(
     "coco17",

@@ -135,9 +135,9 @@ class Estimator:
     """Finds, follows and lifts people; the networks are loaded once for any number of calls.
 
     Args:
-        detector: "blazepose"; "hrnet", YOLOv3 with HRNet-W48; "auto", that pair where its files are there,
-            else BlazePose; "rtmpose", ONNX files in ``models``; a function from an image (H, W, 3) uint8 RGB
-            to a list of ``Person``; or None where only ``lift`` is called.
+        detector: "blazepose"; "nanodet", with MoveNet and BlazePose; "hrnet", YOLOv3 with HRNet-W48; "auto",
+            the last of these whose files are there; "rtmpose", ONNX files in ``models``; a function from an
+            image (H, W, 3) uint8 RGB to a list of ``Person``; or None where only ``lift`` is called.
         weights, device, window: See ``Lifter``. BlazePose uses the CPU.
         motion: Fit one skeleton to all frames of each person (``demo.lib.motion``), and keep the lifted poses
             too. Images, and frames without times, are not fitted.
@@ -252,8 +252,10 @@ class Estimator:
         _keep(result, max_people, person)
         window = "a window around each person" if self.lifter.window else "the image"
         result.notes |= {"lifter": self.lifter.name, "normalised by": f"{window}, mirror-averaged"}
-        fitted = self.motion and result.frame_count > 1 and (result.fps or result.frame_times is not None)
-        if fitted or self.focal or self.height_m:
+        timed = bool(result.fps) or result.frame_times is not None
+        fitted = self.motion and result.frame_count > 1 and timed
+        placed = bool(fitted or self.focal or self.height_m)
+        if placed:
             focal = f"{lifting.focal_length(result.image_size, self.focal):.0f} px"
             focal += " as given" if self.focal else " assumed"
             size = f"{self.height_m:g} m, as given" if self.height_m else "as lifted"
@@ -267,7 +269,7 @@ class Estimator:
             )
             ends = np.cumsum([len(track.frames) for track in result.tracks])[:-1]
             for track, raw in zip(result.tracks, np.split(poses, ends), strict=True):
-                self._finish(result, track, raw)
+                self._finish(result, track, raw, placed)
             if fitted:
                 self._fit(result)
         release = next((found.version for found in metadata.distributions(name="htnet")), "(not installed)")
@@ -276,14 +278,14 @@ class Estimator:
             result.notes["warnings"] = "; ".join(found)
         return result
 
-    def _finish(self, result: Result, track: Track, raw: NDArray) -> None:
-        """Sets one person's poses from the lifted ones (T, 17, 3): scaled, upright, placed."""
+    def _finish(self, result: Result, track: Track, raw: NDArray, placed: bool) -> None:
+        """Sets one person's poses from the lifted ones (T, 17, 3): scaled, upright, maybe placed."""
         if self.height_m:
             factor = self.height_m / max(lifting.stature(raw), 1e-3)
             raw = raw * np.float32(factor)
             result.notes[f"size of person {track.id}"] = f"poses and root are scaled by {factor:.3f}"
         track.poses, track.upright = raw, lifting.upright(raw)
-        if "root" in result.notes:
+        if placed:
             root = lifting.place(raw, track.keypoints, result.image_size, focal=self.focal)
             track.root = root.astype(np.float32)
 
@@ -297,9 +299,8 @@ class Estimator:
             joints = motion.joints.astype(np.float32)
             track.raw_poses, track.root = track.poses, joints[:, ROOT]
             track.poses = joints - joints[:, [ROOT]]
-            track.upright = (
-                lifting.upright(track.poses) if up is None else motion.upright(up).astype(np.float32)
-            )
+            upright = lifting.upright(track.poses) if up is None else motion.upright(up)
+            track.upright = upright.astype(np.float32)
 
     @contextmanager
     def borrowed(self) -> Iterator[Any]:
@@ -346,11 +347,9 @@ def fit_motion(result: Result, track: Track, focal: float | str | None = None) -
     size, times = result.image_size, result.times(track)
     if times is None:
         raise ValueError(f"{result.source}: expected frames with times; give fps")
-    root = (
-        track.root
-        if track.root is not None
-        else lifting.place(track.poses, track.keypoints, size, focal=focal)
-    )
+    root = track.root
+    if root is None:
+        root = lifting.place(track.poses, track.keypoints, size, focal=focal).astype(np.float32)
     centred = track.keypoints - np.array(size) / 2
     scores = np.where(track.interpolated[:, None], 0, track.scores)
     inside = ((track.keypoints >= 0) & (track.keypoints < size)).all(axis=2)
@@ -366,7 +365,7 @@ def _fix_sides(result: Result) -> str:
         swapped += int((order != np.arange(order.shape[1])).any(axis=1).sum())
         track.keypoints = np.take_along_axis(track.keypoints, order[..., None], axis=1)
         track.scores = np.take_along_axis(track.scores, order, axis=1)
-    return f"one skeleton fitted to each person; left and right exchanged in {swapped} poses"
+    return f"one skeleton fitted to each person; left and right swapped in {swapped} poses"
 
 
 def warnings(result: Result) -> list[str]:

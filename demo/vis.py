@@ -70,7 +70,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--backend", choices=("auto", "torch", "onnx"), default="auto", help="what runs the lifter")
     add("--window", choices=("person", "image"), default="person", help="what normalises the keypoints")
     add("--motion", choices=("on", "off"), default="on", help="fit one skeleton to each person of a video")
-    add("--focal", metavar="LENGTH", help="focal length: pixels, 26mm (35 mm equivalent) or 70deg (width)")
+    add(
+        "--focal",
+        type=_focal,
+        metavar="LENGTH",
+        help="focal length: pixels, 26mm (35 mm equivalent) or 70deg (width)",
+    )
     add("--height_m", type=_number(float, 0.3, 3), metavar="M", help="stature: scale, estimate positions")
 
     add = parser.add_argument_group("output").add_argument
@@ -91,6 +96,16 @@ def _number(kind: Callable[[str], float], low: float, high: float) -> Callable[[
         return value
 
     return number
+
+
+def _focal(text: str) -> str:
+    from demo.lib.lifting import focal_length  # which imports PyTorch
+
+    try:
+        focal_length((1920, 1080), text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -180,10 +195,6 @@ class _Demo:
         options = {name: getattr(args, name) for name in OPTIONS}
         options["detector"] = args.detector if detected else None
         options["device"] = f"cuda:{args.gpu}" if args.gpu or args.device == "cuda" else args.device
-        try:
-            lifting.focal_length((1920, 1080), args.focal)
-        except ValueError as error:
-            raise UserError(f"--{error}") from error
         with _quiet():
             weights = lifting.find_lifter(args.previous_dir, args.backend)
             self.estimator = Estimator(weights=weights, **options)

@@ -229,8 +229,8 @@ def test_missing_weights_and_data_are_named_in_one_message(capsys, place, tmp_pa
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_invalid_call_is_refused_and_leaves_no_run(capsys, place, whole, more, expected):
-    assert expected in refused(capsys, train(place, "wrong", *more))
-    assert not list(place.glob("ckpt/wrong/*.json"))
+    assert expected in refused(capsys, train(place, "refused", *more))
+    assert not list(place.glob("ckpt/refused/*.json"))
 
 
 def test_run_is_neither_overwritten_nor_shared(capsys, place, whole):

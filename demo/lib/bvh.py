@@ -1,9 +1,8 @@
 """BVH: the motion of one person as a skeleton of constant bones that rotate, for animation programs.
 
 Axes: x to the camera's right, y up, z towards the camera, so that a person who faces it faces z. Centimetres
-    and
-degrees; rotations in the order Z X Y. At rest the skeleton stands upright with its arms to the sides, facing
-z.
+and degrees; rotations in the order Z X Y. At rest the skeleton stands upright with its arms to the sides,
+facing z.
 """
 
 from __future__ import annotations
@@ -98,6 +97,11 @@ def _best(rest: Array, wanted: Array) -> Rotation:
     return Rotation.from_matrix(v @ u.swapaxes(1, 2))
 
 
+def root_path(poses: NDArray[Any], root: NDArray[Any] | None) -> Array:
+    """(T, 3) path of the root of poses (T, 17, 3), y up, centimetres; the origin where it is None."""
+    return np.zeros((len(poses), 3)) if root is None else root * FROM_CAMERA
+
+
 def bvh_lines(poses: NDArray[Any], root: NDArray[Any] | None, fps: float) -> Iterator[str]:
     """Lines of a BVH file.
 
@@ -107,8 +111,7 @@ def bvh_lines(poses: NDArray[Any], root: NDArray[Any] | None, fps: float) -> Ite
         fps: Frames per second.
     """
     skeleton = rig(poses)
-    position = np.zeros((len(poses), 3)) if root is None else root * FROM_CAMERA
-    motion = [position, *_angles(skeleton, Rotation.identity(len(poses)))]
+    motion = [root_path(poses, root), *_angles(skeleton, Rotation.identity(len(poses)))]
     yield from ("HIERARCHY", *_hierarchy(skeleton, "ROOT", "", 6))
     yield from ("MOTION", f"Frames: {len(poses)}", f"Frame Time: {1 / fps:.9f}")
     for row in np.concatenate(motion, axis=1):

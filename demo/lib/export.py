@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from common.console import UserError, printable
 from common.files import replacing
-from common.skeleton import JOINT_NAMES, PARENTS, ROOT
+from common.skeleton import JOINT_NAMES, PARENTS
 from demo.lib.bvh import bvh_lines
 from demo.lib.gltf import gltf
 from demo.lib.result import Result, Track
@@ -70,13 +70,7 @@ FIELDS = (
     Field("keypoints", "keypoints", "(T, 17, 2) image: the keypoints that were lifted", 3, ("x_px", "y_px")),
     Field("scores", "scores", "(T, 17) confidence of each keypoint, 0 to 1", 4, ("score",)),
     Field("poses_camera", "poses", "(T, 17, 3) camera: lifted poses", 6, _axes("camera_m")),
-    Field(
-        "poses_camera_raw",
-        "raw_poses",
-        "(T, 17, 3) camera: as lifted",
-        6,
-        _axes("camera_raw_m"),
-    ),
+    Field("poses_camera_raw", "raw_poses", "(T, 17, 3) camera: as lifted", 6, _axes("camera_raw_m")),
     Field(f"poses_{UPRIGHT}", "upright", f"(T, 17, 3) {UPRIGHT}: for display", 6, _axes(f"{UPRIGHT}_m")),
     Field("root_estimate", "root", "(T, 3) root_estimate: the pelvis", 6, _axes("root_estimate_m")),
 )
@@ -214,6 +208,12 @@ def _y_up(track: Track) -> NDArray[np.float64]:
     return poses * [1, -1, -1]
 
 
+def _times(track: Track, result: Result) -> NDArray[np.float64]:
+    """(T,) seconds of a track's frames, at the default rate where theirs is unknown."""
+    times = result.times(track)
+    return track.frames / DEFAULT_RATE if times is None else times
+
+
 def _rows_and_rate(track: Track, result: Result) -> tuple[NDArray[np.int_], float]:
     """Rows of a track at a constant rate, and the rate: of the video where it is constant, else the mean."""
     times, rate = result.times(track), result.fps or DEFAULT_RATE
@@ -230,8 +230,7 @@ def _save_bvh(track: Track, result: Result, path: Path) -> None:
 
 def _save_trc(track: Track, result: Result, path: Path) -> None:
     """OpenSim's and Pose2Sim's marker file: tab-separated, metres, y up."""
-    times, rate = result.times(track), result.fps or DEFAULT_RATE
-    times = track.frames / rate if times is None else times
+    times, rate = _times(track, result), result.fps or DEFAULT_RATE
     points, names = _y_up(track), [name.title().replace("_", "") for name in JOINT_NAMES]
     lines = [
         f"PathFileType\t4\t(X/Y/Z)\t{path.name}",
@@ -265,10 +264,7 @@ def _save_c3d(track: Track, result: Result, path: Path) -> None:
 
 
 def _save_gltf(track: Track, result: Result, path: Path) -> None:
-    times = result.times(track)
-    times = track.frames / (result.fps or DEFAULT_RATE) if times is None else times
-    points = _y_up(track)
-    _write_lines(path, [gltf(points - points[:, [ROOT]], points[:, ROOT], times)])
+    _write_lines(path, [gltf(track.poses, track.root, _times(track, result))])
 
 
 ANGLES = {

@@ -1,6 +1,6 @@
 """glTF 2.0: the motion of a person as a skinned skeleton with node animation (Blender, Unity, three.js).
 
-Axes as in glTF: y up, metres. Each frame keeps its own time. Bones are drawn as octahedra, so that importers
+Axes of BVH, metres. Each frame keeps its own time. Bones are drawn as octahedra, so that importers
 that make armatures of skins find one.
 """
 
@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from demo.lib.bvh import Node, rig
+from demo.lib.bvh import Node, rig, root_path
+
+Nodes = list[tuple[Node, int | None, Rotation, NDArray[Any]]]
 
 CENTIMETRE = 0.01
 FLOAT, USHORT, ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 5126, 5123, 34962, 34963  # of the specification
@@ -23,15 +24,16 @@ WIDTH = 0.1  # of an octahedron, relative to its bone's length
 FACES = [(0, 1, 2), (0, 2, 3), (0, 3, 4), (0, 4, 1), (5, 2, 1), (5, 3, 2), (5, 4, 3), (5, 1, 4)]
 
 
-def gltf(poses: NDArray[Any], root: NDArray[Any], times: NDArray[Any]) -> str:
+def gltf(poses: NDArray[Any], root: NDArray[Any] | None, times: NDArray[Any]) -> str:
     """A glTF file with embedded data.
 
     Args:
-        poses: (T, 17, 3) y up, metres, root at 0.
-        root: (T, 3) position of the root, metres.
+        poses: (T, 17, 3) camera space, metres, root at 0.
+        root: (T, 3) position of the root, metres; the root rests at the origin when None.
         times: (T,) seconds.
     """
-    nodes = list(_walk(rig(poses * [1, -1, -1]), None, Rotation.identity(len(poses)), np.zeros(3)))
+    nodes: Nodes = []
+    _flatten(rig(poses), None, Rotation.identity(len(poses)), np.zeros(3), nodes)
     file = _File()
     points: list[NDArray[Any]] = []
     faces: list[NDArray[Any]] = []
@@ -56,7 +58,9 @@ def gltf(poses: NDArray[Any], root: NDArray[Any], times: NDArray[Any]) -> str:
     skin["inverseBindMatrices"] = file.add(inverse.reshape(-1, 16), "MAT4")
     times = times - times[0]
     inputs = file.add(times, "SCALAR", bounds=True)
-    samplers: list[dict[str, Any]] = [{"input": inputs, "output": file.add(root, "VEC3")}]
+    samplers: list[dict[str, Any]] = [
+        {"input": inputs, "output": file.add(root_path(poses, root) * CENTIMETRE, "VEC3")}
+    ]
     targets = [{"node": 0, "path": "translation"}]
     for index, (*_, relative, _) in enumerate(nodes):
         quaternions = relative.as_quat()  # (T, 4) x, y, z, w
@@ -87,16 +91,12 @@ def gltf(poses: NDArray[Any], root: NDArray[Any], times: NDArray[Any]) -> str:
     return json.dumps(content)
 
 
-def _walk(
-    node: Node, parent: int | None, above: Rotation, place: NDArray[Any], count: list[int] | None = None
-) -> Iterator[tuple[Node, int | None, Rotation, NDArray[Any]]]:
-    """Nodes in depth-first order with parent, rotations relative to it, and place at rest in metres."""
-    count = [0] if count is None else count
-    index, place = count[0], place + node.offset * CENTIMETRE
-    count[0] += 1
-    yield node, parent, above.inv() * node.rotation, place
+def _flatten(node: Node, parent: int | None, above: Rotation, place: NDArray[Any], nodes: Nodes) -> None:
+    """Adds a node and all below it: parent, rotations relative to it, and place at rest, metres."""
+    index, place = len(nodes), place + node.offset * CENTIMETRE
+    nodes.append((node, parent, above.inv() * node.rotation, place))
     for child in node.children:
-        yield from _walk(child, index, node.rotation, place, count)
+        _flatten(child, index, node.rotation, place, nodes)
 
 
 def _octahedron(start: NDArray[Any], end: NDArray[Any]) -> NDArray[Any]:
@@ -113,7 +113,7 @@ class _File:
     """Arrays of a glTF file in one buffer."""
 
     def __init__(self) -> None:
-        self.data = b""
+        self.data = bytearray()
         self.views: list[dict[str, Any]] = []
         self.accessors: list[dict[str, Any]] = []
 

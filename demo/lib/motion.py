@@ -19,11 +19,12 @@ from scipy.sparse.linalg import splu
 
 from common.skeleton import (
     BONES,
+    BONES_M,
+    JOINT_NAMES,
     LEFT,
     LEFT_ARM,
     LEFT_LEG,
     NUM_JOINTS,
-    PARENTS,
     RIGHT,
     RIGHT_ARM,
     RIGHT_LEG,
@@ -42,11 +43,10 @@ SMOOTH_S = 0.05  # standard deviation of the smoothing before speeds are taken, 
 SWAP_COST, SWAPPED_COST = 0.05, 0.25  # of the person's size: of each change, and of each second swapped
 SOLVES, REWEIGHTINGS = 14, 3
 WINDOW, OVERLAP = 600, 60  # frames fitted at once and shared by neighbours: bounds the memory
-BONES_M = 5.4  # summed length of an adult's 16 bones, metres: scale of the image at the person's depth
 LOWEST = 0.1  # quantile of the resting feet's heights that is the floor: some rest on steps and chairs
 ANKLE_M = 0.08  # height of a standing ankle above the floor, metres
 FEET = (RIGHT_LEG[2], LEFT_LEG[2])
-THORAX = 8
+THORAX = JOINT_NAMES.index("thorax")
 
 JOINT, PARENT = (np.array(column) for column in zip(*BONES, strict=True))
 _ROW = {joint: row for row, joint in enumerate(JOINT)}
@@ -68,7 +68,7 @@ class Motion:
     up: Array | None
 
     def spots(self) -> Array:
-        """(N, 3) places where an ankle rested, camera space, metres."""
+        """(N, 3) points where an ankle rested, camera space, metres."""
         spots = [
             self.joints[run, foot].mean(axis=0)
             for column, foot in enumerate(FEET)
@@ -151,9 +151,9 @@ def fit_motion(
         fitted = _fit_window(
             keypoints[part], scores[part], poses[part], root[part], times[part], focal, lengths, resting[part]
         )
-        share = np.minimum(np.arange(1, len(fitted) + 1), np.arange(len(fitted), 0, -1)).clip(max=OVERLAP)
-        joints[part] += fitted * share[:, None, None]
-        weight[part] += share
+        ramp = np.minimum(np.arange(1, len(fitted) + 1), np.arange(len(fitted), 0, -1)).clip(max=OVERLAP)
+        joints[part] += fitted * ramp[:, None, None]
+        weight[part] += ramp
     exact = _with_lengths(joints / weight[:, None, None], lengths)
     return Motion(exact, resting, _up(exact, resting))
 
@@ -201,7 +201,7 @@ def _fit_window(
     """(T, 17, 3) joints of a window of frames; bone lengths hold only nearly."""
     T = len(poses)
     rays = np.concatenate([keypoints / focal, np.ones((T, NUM_JOINTS, 1))], axis=-1)
-    rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
+    rays = _unit(rays)
     directions = _unit(poses[:, JOINT] - poses[:, PARENT])  # (T, 16, 3)
     bones = sparse.kron(sparse.identity(T), _differences(), format="csr")  # (T * 16, T * 17)
     acceleration = sparse.kron(_second_derivative(times), sparse.identity(NUM_JOINTS), format="csr")
@@ -214,17 +214,20 @@ def _fit_window(
     for _ in range(REWEIGHTINGS):
         solve = splu((fixed + sparse.diags_array((weight + held).ravel())).tocsc()).solve
         for _ in range(SOLVES):
-            on_ray = (joints * rays).sum(axis=-1, keepdims=True) * rays  # (T, 17, 3)
             vectors = W_LENGTH * _unit(joints[:, JOINT] - joints[:, PARENT]) + W_DIRECTION * directions
             at_rest = np.zeros_like(joints)
             for foot, run in rests:
                 at_rest[run, foot] = joints[run, foot].mean(axis=0)
-            target = on_ray * weight[..., None] + at_rest * held[..., None]  # (T, 17, 3)
+            target = _on_rays(joints, rays) * weight[..., None] + at_rest * held[..., None]  # (T, 17, 3)
             right = target.reshape(-1, 3) + bones.T @ (vectors * lengths[:, None]).reshape(-1, 3)
             joints = solve(right).reshape(T, NUM_JOINTS, 3)
-        distance = np.linalg.norm(joints - (joints * rays).sum(axis=-1, keepdims=True) * rays, axis=-1)
+        distance = np.linalg.norm(joints - _on_rays(joints, rays), axis=-1)
         weight = scores.clip(min=1e-3) / (1 + (distance / ROBUST_M) ** 2)
     return joints
+
+
+def _on_rays(points: Array, rays: Array) -> Array:
+    return (points * rays).sum(axis=-1, keepdims=True) * rays  # (T, 17, 3)
 
 
 def _unit(vectors: Array) -> Array:
@@ -256,8 +259,8 @@ def _with_lengths(joints: Array, lengths: Array) -> Array:
     """The same bone directions at exact lengths, from the pelvis outwards."""
     directions = _unit(joints[:, JOINT] - joints[:, PARENT])
     exact = joints.copy()
-    for row, joint in enumerate(JOINT):
-        exact[:, joint] = exact[:, PARENTS[joint]] + directions[:, row] * lengths[row]
+    for row, (joint, parent) in enumerate(BONES):
+        exact[:, joint] = exact[:, parent] + directions[:, row] * lengths[row]
     return exact
 
 

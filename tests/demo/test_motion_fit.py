@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from common.skeleton import JOINT_NAMES, LEFT_LEG, PARENTS, RIGHT_LEG
-from demo.api import fit_motion
+from common.camera import h36m_cameras
+from common.skeleton import JOINT_NAMES, LEFT_LEG, MIRROR, PARENTS, RIGHT_LEG
+from demo.api import Estimator, fit_motion
 from demo.lib.gltf import gltf
 from demo.lib.motion import common_up, side_order
+from model import HTNet
 from tests.walkers import walkers
+
+FEET = [RIGHT_LEG[2], LEFT_LEG[2]]
 
 
 @pytest.fixture
@@ -27,8 +31,6 @@ def lengths(joints):
 
 
 def true_focal(result):
-    from common.camera import h36m_cameras
-
     return float(h36m_cameras()["S11"][0].intrinsics()[0]) * result.image_size[0] / 2
 
 
@@ -43,8 +45,47 @@ def test_true_poses_stay_and_noise_shrinks(walk):
     error, before = (np.linalg.norm(p - true, axis=-1).mean() for p in (fitted - fitted[:, :1], track.poses))
     assert error < 0.8 * before
     assert lengths(fitted).std(axis=0).max() < 1e-6
+    np.testing.assert_allclose(lengths(fitted), lengths(fitted[:, MIRROR]), atol=1e-6)
     shaking = [np.abs(np.diff(p - true, 2, axis=0)).mean() for p in (fitted - fitted[:, :1], track.poses)]
     assert shaking[0] < 0.3 * shaking[1]
+
+
+def test_resting_feet_do_not_slide(walk):
+    result, track = walk
+    slow = np.linalg.norm(np.diff(track.upright[:, FEET], axis=0), axis=-1) * 25 < 0.1  # (T - 1, 2), metres/s
+    assert slow.sum() > 10
+    rng = np.random.default_rng(0)
+    track.poses = track.poses + rng.normal(0, 0.04, track.poses.shape).astype(np.float32)
+    track.keypoints = track.keypoints + rng.normal(0, 3, track.keypoints.shape).astype(np.float32)
+    lifted = track.poses + track.root[:, None]
+    fitted = fit_motion(result, track, true_focal(result)).joints
+    sliding = [np.linalg.norm(np.diff(p[:, FEET], axis=0), axis=-1)[slow].mean() for p in (fitted, lifted)]
+    assert sliding[0] < 0.13 * sliding[1]  # 0.15 where feet are not held
+
+
+def test_outliers_and_filled_in_keypoints_hardly_count(walk):
+    result, track = walk
+    before = fit_motion(result, track, true_focal(result)).joints
+    track.interpolated[10:13] = True
+    track.keypoints[10:13] += 200
+    track.keypoints[30, 13] += 200  # a sure wrist
+    after = fit_motion(result, track, true_focal(result)).joints
+    assert np.linalg.norm(after - before, axis=-1)[[11, 30]].max() < 0.05
+
+
+def test_estimator_fixes_sides_and_gives_the_fitted_motion():
+    result = walkers(frames=40)
+    track = result.tracks[0]
+    true, rows = track.keypoints.copy(), np.arange(15, 25)[:, None]
+    track.keypoints[rows, RIGHT_LEG], track.keypoints[rows, LEFT_LEG] = (
+        true[rows, LEFT_LEG],
+        true[rows, RIGHT_LEG],
+    )
+    network = HTNet(layers=1, channel=24, d_hid=24)
+    [track, _] = Estimator(detector=None, weights=network).lift(result).tracks
+    np.testing.assert_array_equal(track.keypoints, true)
+    assert lengths(track.poses).std(axis=0).max() < 1e-5 < lengths(track.raw_poses).std(axis=0).max()
+    assert "swapped in 10 poses" in result.notes["motion"]
 
 
 def test_swapped_sides_are_found(walk):
@@ -106,7 +147,7 @@ def test_uneven_and_repeated_times(walk):
 def test_gltf_reproduces_the_joints(walk):
     _, track = walk
     poses, root = track.poses * [1.0, -1, -1], track.root * [1.0, -1, -1]
-    content = json.loads(gltf(poses, root, track.frames / 25))
+    content = json.loads(gltf(track.poses, track.root, track.frames / 25))
     data = base64.b64decode(content["buffers"][0]["uri"].split(",")[1])
 
     def array(index):

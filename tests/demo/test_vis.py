@@ -26,6 +26,7 @@ a.png --webcam 0
 a.mp4 --fps 25
 a.png --image_size 640 480
 a.png --num_person 0
+a.png --focal nan
 a.png --height_m 175
 a.png --save fbx
 a.png --no-render
